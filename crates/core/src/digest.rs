@@ -4,7 +4,7 @@ use crate::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A digest. The length always equals `algorithm.len()`.
+/// A digest. The length always equals `algorithm.digest_len()`.
 ///
 /// Digests are customer content: `Debug` shows the algorithm only, so that none reaches a log.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl Digest {
         bytes: impl Into<Vec<u8>>,
     ) -> Result<Self, WrongDigestLength> {
         let bytes = bytes.into();
-        if bytes.len() == algorithm.len() {
+        if bytes.len() == algorithm.digest_len() {
             Ok(Self { algorithm, bytes })
         } else {
             Err(WrongDigestLength {
@@ -61,7 +61,7 @@ impl fmt::Debug for Digest {
 
 /// A digest of the wrong length. Retrying cannot help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a {algorithm} digest has {} bytes, {given} were given", algorithm.len())]
+#[error("a {algorithm} digest has {} bytes, {given} were given", algorithm.digest_len())]
 pub struct WrongDigestLength {
     /// What it was said to be.
     pub algorithm: HashAlgorithm,

@@ -1,1 +1,7 @@
-//! Ports.
+//! The ports: what the service asks of its edges. Services see only these traits; edges implement
+//! them and do not know each other.
+
+pub mod ca;
+pub mod hsm;
+pub mod rows;
+pub mod store;

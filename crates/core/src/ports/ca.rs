@@ -1,0 +1,98 @@
+//! The port to certificate authorities: an order with steps, not one call.
+
+use crate::OrderId;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+/// Who the certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateSubject {
+    /// Legal name (CSBR §7.1.4.2.2).
+    pub common_name: String,
+    /// Organisation.
+    pub organization: String,
+    /// ISO 3166 two-letter country.
+    pub country: String,
+    /// Locality.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locality: Option<String>,
+    /// State or province.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// What a CA gives when an order is opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedOrder {
+    /// The CA's own id of the order.
+    pub reference: String,
+    /// Nonce to be bound into the statement (and vendor evidence that can carry one).
+    pub nonce: Vec<u8>,
+    /// The audience name the statement must carry.
+    pub audience: String,
+}
+
+/// What is handed over: never a naked CSR (invariant 5), so the three travel in one type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateRequest {
+    /// PKCS#10, DER, with the attestation attribute.
+    pub csr: Vec<u8>,
+    /// Service statement, DER.
+    pub statement: Vec<u8>,
+    /// Vendor evidence, in the vendor's own encoding.
+    pub evidence: Vec<Vec<u8>>,
+}
+
+/// Where an order stands after a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderStep {
+    /// Ask again later.
+    Waiting {
+        /// Seconds the CA asks us to wait.
+        retry_after_s: u32,
+    },
+    /// Certificates, leaf first, DER.
+    Issued {
+        /// Leaf, then intermediates.
+        chain: Vec<Vec<u8>>,
+    },
+}
+
+/// A CA that has a connector.
+#[async_trait]
+pub trait CertificateAuthority: Send + Sync + 'static {
+    /// Name in the configuration.
+    fn name(&self) -> &str;
+    /// Whether this connector may be given software keys. Production connectors never (invariant 1).
+    fn takes_software_keys(&self) -> bool;
+    /// Opens an order.
+    async fn open(&self, order: OrderId, subscriber: &str) -> Result<OpenedOrder, CaError>;
+    /// Hands over request, statement and evidence.
+    async fn submit(
+        &self,
+        reference: &str,
+        request: &CertificateRequest,
+    ) -> Result<OrderStep, CaError>;
+    /// Asks how an order stands.
+    async fn poll(&self, reference: &str) -> Result<OrderStep, CaError>;
+}
+
+/// Why a CA did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CaError {
+    /// No connection, a time-out or a 5xx. A retry can help; the order is kept.
+    #[error("the CA is not reachable: {0}")]
+    Unavailable(String),
+    /// The CA refused and said why. Retrying the same request cannot help.
+    #[error("the CA refused: {detail}")]
+    Refused {
+        /// The CA's own words.
+        detail: String,
+        /// Its reasons, one per check.
+        reasons: Vec<String>,
+    },
+    /// The CA's answer could not be understood.
+    #[error("the CA's answer is not understood: {0}")]
+    Protocol(String),
+}

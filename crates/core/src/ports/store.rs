@@ -1,0 +1,354 @@
+//! The port to the database.
+//!
+//! Reads are small and take the tenant (invariant 4). All writes that matter go through
+//! [`LogStore::commit`]: leaves, heads, effects, claims and open authorisations of many requests in
+//! one transaction, so that nothing is ever done without its leaf, and no leaf without its effect.
+
+use super::hsm::TokenFacts;
+use super::rows::{
+    CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerRow, KeyRow, LeafRow, LogHead,
+    LogKind, MemberRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow, SubtreeRow,
+    TenantPolicy, TenantRow,
+};
+use crate::{
+    GrantId, KeyId, KeyState, LogId, Micros, NodeId, OrderId, SignerLabel, TenantId, TenantName,
+};
+use async_trait::async_trait;
+use std::time::Duration;
+
+/// New leaves of one log.
+#[derive(Debug, Clone)]
+pub struct LogWrite {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub log: LogId,
+    /// Kind and origin, used when `old_size` is 0 and the log is created by this write.
+    pub kind: LogKind,
+    /// Origin.
+    pub origin: String,
+    /// Lease epoch under which this node writes.
+    pub epoch: u64,
+    /// Size before: the compare of the compare-and-swap.
+    pub old_size: u64,
+    /// Size after.
+    pub new_size: u64,
+    /// Right edge after.
+    pub frontier: Vec<u8>,
+    /// Signed checkpoint of the new size.
+    pub checkpoint: String,
+    /// Time of the last leaf.
+    pub last_time: Micros,
+    /// The leaves, in order.
+    pub leaves: Vec<LeafRow>,
+    /// Blocks completed by them.
+    pub subtrees: Vec<SubtreeRow>,
+}
+
+/// A change of the database that is recorded by a leaf in the same commit. All but
+/// [`Effect::PutOrder`] bump the version of the tenant they name.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// A new tenant (also the operator's realm).
+    CreateTenant(TenantRow),
+    /// New rules.
+    SetPolicy(TenantId, TenantPolicy),
+    /// The tenant's token was made.
+    SetToken(TenantId, TokenFacts),
+    /// Registers or replaces an issuer.
+    PutIssuer(IssuerRow),
+    /// Adds a member; a member that exists already is a conflict.
+    AddMember(MemberRow),
+    /// Removes a member; none is a conflict.
+    RemoveMember(MemberRow),
+    /// A new signer.
+    CreateSigner(SignerRow),
+    /// A new key.
+    CreateKey(Box<KeyRow>),
+    /// A key's state; a conflict if it is not `from` any more.
+    SetKeyState {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        key: KeyId,
+        /// The compare.
+        from: KeyState,
+        /// The swap.
+        to: KeyState,
+    },
+    /// A key's appraisal, JSON.
+    SetAppraisal(TenantId, KeyId, String),
+    /// A certificate for a key; the newest installed is the one used.
+    InstallCertificate(CertificateRow),
+    /// A new grant.
+    PutGrant(GrantRow),
+    /// Removes a grant; none is a conflict.
+    RemoveGrant(TenantId, GrantId),
+    /// Creates or replaces an order. Bumps no version.
+    PutOrder(Box<OrderRow>),
+    /// Uses up the bootstrap credential; a conflict if it was used before.
+    UseBootstrap,
+}
+
+/// A decision was made on this version of the tenant: if it has moved, the decision is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Guard {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Version seen.
+    pub version: u64,
+}
+
+/// A claim as part of a commit.
+#[derive(Debug, Clone)]
+pub enum ClaimWrite {
+    /// First attempt: insert; taken if the row exists.
+    First(ClaimRow),
+    /// Another attempt after [`ClaimState::Unanswered`]: taken unless the row is unanswered with
+    /// `attempt - 1`.
+    Again(ClaimRow),
+    /// The outcome. Ignored if the row's attempt is another.
+    Settle {
+        /// Which.
+        key: ClaimKey,
+        /// Attempt it belongs to.
+        attempt: u32,
+        /// What became of it.
+        state: ClaimState,
+    },
+}
+
+/// Everything of one flush. `item` numbers say whose part failed, so that the caller can leave
+/// that one out and commit the others.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Leaves, one entry per log.
+    pub writes: Vec<LogWrite>,
+    /// Versions that must still hold.
+    pub guards: Vec<Guard>,
+    /// Effects, in order, each with the number of its item.
+    pub effects: Vec<(usize, Effect)>,
+    /// Claims, each with the number of its item.
+    pub claims: Vec<(usize, ClaimWrite)>,
+    /// Authorisations opened.
+    pub opens: Vec<OpenAuthorisation>,
+    /// Authorisations closed by an outcome leaf.
+    pub closes: Vec<(LogId, u64)>,
+}
+
+/// Why a commit was not made. Except for [`CommitError::Unknown`] nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// A tenant's version moved: decide again.
+    #[error("the tenant's state moved on")]
+    Guard(Guard),
+    /// The claim of this item exists already: look at it.
+    #[error("the idempotency key is taken")]
+    ClaimTaken {
+        /// Item.
+        item: usize,
+    },
+    /// An effect met a row it did not expect.
+    #[error("{what}")]
+    Conflict {
+        /// Item.
+        item: usize,
+        /// For people, for example `a tenant named acme exists`.
+        what: String,
+    },
+    /// Another node has the log's lease, or wrote to it. This node must drop its copy of the head
+    /// and destroy what it made under it.
+    #[error("the log is written by another node")]
+    LostLease {
+        /// Which.
+        log: LogId,
+    },
+    /// The database cannot write now (busy, full, read-only, away). A retry can help.
+    #[error("the database cannot write: {0}")]
+    Unavailable(String),
+    /// It is not known whether the commit was made: reload heads before going on.
+    #[error("the database did not say whether it wrote: {0}")]
+    Unknown(String),
+}
+
+/// Why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The database is away or busy. A retry can help.
+    #[error("the database cannot be read: {0}")]
+    Unavailable(String),
+    /// A row is not what this release wrote. An operator must look.
+    #[error("the database holds something unexpected in {table}: {detail}")]
+    Corrupt {
+        /// Where.
+        table: &'static str,
+        /// What.
+        detail: String,
+    },
+}
+
+/// Result of a read.
+pub type Read<T> = Result<T, StoreError>;
+
+/// Tenants, issuers, members, grants.
+#[async_trait]
+pub trait TenantStore: Send + Sync + 'static {
+    /// By id.
+    async fn tenant(&self, tenant: TenantId) -> Read<Option<TenantRow>>;
+    /// By name.
+    async fn tenant_by_name(&self, name: &TenantName) -> Read<Option<TenantRow>>;
+    /// All but the operator's realm, by name, after `after`, at most `limit`: the operator's list.
+    async fn tenants(&self, after: Option<&TenantName>, limit: u32) -> Read<Vec<TenantRow>>;
+    /// One issuer of the tenant's allow-list.
+    async fn issuer(&self, tenant: TenantId, issuer: &str) -> Read<Option<IssuerRow>>;
+    /// The tenant's allow-list.
+    async fn issuers(&self, tenant: TenantId) -> Read<Vec<IssuerRow>>;
+    /// Roles of one person.
+    async fn roles(&self, tenant: TenantId, issuer: &str, subject: &str) -> Read<Vec<Role>>;
+    /// The tenant's members.
+    async fn members(&self, tenant: TenantId) -> Read<Vec<MemberRow>>;
+    /// Grants for a signer.
+    async fn grants(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Vec<GrantRow>>;
+    /// All grants of the tenant.
+    async fn all_grants(&self, tenant: TenantId) -> Read<Vec<GrantRow>>;
+}
+
+/// Signers, keys, certificates, orders.
+#[async_trait]
+pub trait KeyStore: Send + Sync + 'static {
+    /// One signer.
+    async fn signer(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Option<SignerRow>>;
+    /// All signers.
+    async fn signers(&self, tenant: TenantId) -> Read<Vec<SignerRow>>;
+    /// One key.
+    async fn key(&self, tenant: TenantId, key: KeyId) -> Read<Option<KeyRow>>;
+    /// Keys of a signer, newest first.
+    async fn keys_of(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Vec<KeyRow>>;
+    /// All keys, newest first.
+    async fn keys(&self, tenant: TenantId) -> Read<Vec<KeyRow>>;
+    /// The newest certificate installed for a key.
+    async fn certificate(&self, tenant: TenantId, key: KeyId) -> Read<Option<CertificateRow>>;
+    /// One order.
+    async fn order(&self, tenant: TenantId, order: OrderId) -> Read<Option<OrderRow>>;
+    /// Orders of a key, newest first.
+    async fn orders_of(&self, tenant: TenantId, key: KeyId) -> Read<Vec<OrderRow>>;
+}
+
+/// The lease of a log: who may write to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// Ours until `until`, under `epoch`.
+    Held {
+        /// Fencing epoch.
+        epoch: u64,
+        /// When it ends unless renewed by a commit.
+        until: Micros,
+    },
+    /// Another node's.
+    Other {
+        /// Whose.
+        node: NodeId,
+        /// Until when.
+        until: Micros,
+    },
+}
+
+/// The logs.
+#[async_trait]
+pub trait LogStore: Send + Sync + 'static {
+    /// Writes everything of `commit` in one transaction, or nothing. When it returns `Ok`, all of
+    /// it survives a power cut (SQLite `synchronous=FULL`; PostgreSQL `synchronous_commit=on`).
+    /// Each log's head moves by compare-and-swap on (size, lease holder, epoch): a second writer
+    /// fails with [`CommitError::LostLease`], never forks. Writing renews the leases of the logs
+    /// written. A log whose `old_size` is 0 and that does not exist is created, its lease held by
+    /// `node` under the epoch given.
+    async fn commit(
+        &self,
+        node: NodeId,
+        now: Micros,
+        lease: Duration,
+        commit: Commit,
+    ) -> Result<(), CommitError>;
+
+    /// Takes or renews the lease of a log. `alone` says that no other node can be alive (one node
+    /// on SQLite holding the database's lock): a foreign lease is then taken over at once. A
+    /// take-over raises the epoch. `None`: no such log of this tenant.
+    async fn lease(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        node: NodeId,
+        now: Micros,
+        lease: Duration,
+        alone: bool,
+    ) -> Result<Option<Lease>, CommitError>;
+
+    /// The head: one row, whatever the size of the log.
+    async fn head(&self, tenant: TenantId, log: LogId) -> Read<Option<LogHead>>;
+    /// Heads of all logs of a tenant.
+    async fn heads(&self, tenant: TenantId) -> Read<Vec<LogHead>>;
+    /// Leaf bytes from `from`, at most `count` (≤ 256).
+    async fn leaves(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        from: u64,
+        count: u32,
+    ) -> Read<Vec<Vec<u8>>>;
+    /// Hashes at a tile level (0: leaves) from index `from`, at most `count`.
+    async fn hashes(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        level: u8,
+        from: u64,
+        count: u32,
+    ) -> Read<Vec<[u8; 32]>>;
+    /// Details lines with their indices, from `from`, at most `count`.
+    async fn details(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        from: u64,
+        count: u32,
+    ) -> Read<Vec<(u64, String)>>;
+    /// Authorisations left open by nodes other than `node`, of every tenant, at most `limit`: the
+    /// one read that crosses tenants, for recovery alone. Cost follows what is open, not the past.
+    async fn open_authorisations(&self, node: NodeId, limit: u32) -> Read<Vec<OpenAuthorisation>>;
+    /// One claim.
+    async fn claim(&self, key: &ClaimKey) -> Read<Option<ClaimRow>>;
+    /// Forgets claims and seen tokens that expired before `now`; returns how many.
+    async fn forget_expired(&self, now: Micros) -> Result<u64, CommitError>;
+}
+
+/// Seen tokens, service keys, bootstrap.
+#[async_trait]
+pub trait ServiceStore: Send + Sync + 'static {
+    /// Remembers that a caller's token was exchanged. `true` exactly once per (issuer, token) until
+    /// `expires`; durable when it returns.
+    async fn first_use(
+        &self,
+        tenant: TenantId,
+        issuer: &str,
+        token: [u8; 32],
+        expires: Micros,
+    ) -> Result<bool, CommitError>;
+    /// Service keys of a purpose, newest first.
+    async fn service_keys(&self, purpose: &str) -> Read<Vec<ServiceKeyRow>>;
+    /// Adds one; `false` if one was made meanwhile by another node (compare on the newest known).
+    async fn add_service_key(
+        &self,
+        row: &ServiceKeyRow,
+        newest: Option<&[u8]>,
+    ) -> Result<bool, CommitError>;
+    /// Stores the hash of the one-time credential unless the operator is registered; `false` if so.
+    async fn offer_bootstrap(&self, hash: [u8; 32]) -> Result<bool, CommitError>;
+    /// The hash, while unused.
+    async fn bootstrap(&self) -> Read<Option<[u8; 32]>>;
+    /// A cheap write and read, for `/readyz`.
+    async fn probe(&self) -> Result<(), CommitError>;
+}
+
+/// All storage ports in one.
+pub trait Store: TenantStore + KeyStore + LogStore + ServiceStore {}
+impl<T: TenantStore + KeyStore + LogStore + ServiceStore> Store for T {}
