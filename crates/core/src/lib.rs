@@ -7,6 +7,7 @@
 pub mod algorithms;
 pub mod digest;
 pub mod facts;
+pub mod failpoint;
 pub mod ids;
 pub mod key_state;
 pub mod names;
