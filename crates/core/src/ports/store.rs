@@ -107,12 +107,15 @@ pub enum ClaimWrite {
     /// Another attempt after [`ClaimState::Unanswered`]: taken unless the row is unanswered with
     /// `attempt - 1`.
     Again(ClaimRow),
-    /// The outcome. Ignored if the row's attempt is another.
+    /// The outcome. Ignored unless the row names this very authorisation (another attempt may have
+    /// replaced it meanwhile).
     Settle {
         /// Which.
         key: ClaimKey,
-        /// Attempt it belongs to.
-        attempt: u32,
+        /// Log of the authorisation.
+        log: LogId,
+        /// Index of the authorisation leaf.
+        index: u64,
         /// What became of it.
         state: ClaimState,
     },
