@@ -13,20 +13,27 @@
 //! write a second implementation.
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod checkpoint;
 pub mod commitment;
+pub mod details;
 pub mod frontier;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
+pub mod proof_from;
 pub mod receipt;
+pub mod tile;
 
+pub use audit::{AuditReport, LogSource, audit, audit_with};
 pub use checkpoint::Checkpoint;
 pub use commitment::{Commitment, Opening, Salt};
+pub use details::Details;
 pub use frontier::{AppendedBatch, Frontier};
 pub use leaf::{Leaf, LeafBody};
 pub use note::{SigningKey, VerifierKey};
 pub use receipt::{Receipt, VerifiedReceipt};
+pub use tile::{EntryBundle, Tile, TilePath, tiles_for_size};
 
 /// A SHA-256 value: a leaf hash, a node or a root.
 pub type Hash = [u8; 32];
@@ -50,6 +57,12 @@ pub enum Error {
     /// Bytes are not a leaf, or a leaf cannot be written.
     #[error(transparent)]
     Leaf(#[from] leaf::LeafError),
+    /// A tile or its path is malformed.
+    #[error(transparent)]
+    Tile(#[from] tile::TileError),
+    /// Details are malformed or another leaf's.
+    #[error(transparent)]
+    Details(#[from] details::DetailsError),
     /// A receipt proves nothing.
     #[error(transparent)]
     Receipt(#[from] receipt::ReceiptError),
