@@ -6,7 +6,7 @@ use crate::values::{
     AlgorithmProtection, OpusInfo, SigningCertificate, SigningTime, StatementType,
 };
 use crate::{ContentRefusal, MAX_FIELD, oids, shapes};
-use countersign_core::HashAlgorithm;
+use countersign_core::{Digest, HashAlgorithm};
 use der::Tag;
 use der::asn1::ObjectIdentifier;
 
@@ -30,10 +30,10 @@ pub(crate) struct SignedAttributes {
 
 impl SignedAttributes {
     /// The two attributes every set has (RFC 5652 §11), and nothing else.
-    pub(crate) const fn new(content_type: ObjectIdentifier, message_digest: Vec<u8>) -> Self {
+    pub(crate) fn new(content_type: ObjectIdentifier, message_digest: &Digest) -> Self {
         Self {
             content_type,
-            message_digest,
+            message_digest: message_digest.as_bytes().to_vec(),
             statement_type: None,
             opus_info: None,
             signing_time: None,
@@ -179,20 +179,15 @@ impl SignedAttributes {
         Ok(())
     }
 
-    /// `messageDigest` must have the length of the algorithm.
-    pub(crate) fn check_digest_length(
-        &self,
-        algorithm: HashAlgorithm,
-    ) -> Result<(), ContentRefusal> {
-        if self.message_digest.len() == algorithm.digest_len() {
-            Ok(())
-        } else {
-            Err(ContentRefusal::WrongDigestLength {
+    /// `messageDigest`, which must have the length of the algorithm.
+    pub(crate) fn digest(&self, algorithm: HashAlgorithm) -> Result<Digest, ContentRefusal> {
+        Digest::new(algorithm, self.message_digest.as_slice()).map_err(|e| {
+            ContentRefusal::WrongDigestLength {
                 field: FIELD,
-                algorithm,
-                given: self.message_digest.len(),
-            })
-        }
+                algorithm: e.algorithm,
+                given: e.given,
+            }
+        })
     }
 }
 

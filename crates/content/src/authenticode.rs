@@ -84,7 +84,7 @@ pub fn signed_attributes(
             .signing_certificate
             .map(SigningCertificate::new)
             .transpose()?,
-        ..SignedAttributes::new(oids::SPC_INDIRECT_DATA, digest_of(digest_algorithm, value))
+        ..SignedAttributes::new(oids::SPC_INDIRECT_DATA, &digest_of(digest_algorithm, value))
     }
     .encode();
     parse(
@@ -126,16 +126,15 @@ pub(crate) fn parse(
     signer_cert_der: Option<&[u8]>,
 ) -> Result<Parsed, ContentRefusal> {
     let attributes = SignedAttributes::parse(signed_attributes, oids::SPC_INDIRECT_DATA, OPTIONAL)?;
-    attributes.check_digest_length(digest_algorithm)?;
+    let stated = attributes.digest(digest_algorithm)?;
     let indirect = IndirectData::parse(indirect_data, digest_algorithm)?;
-    if attributes.message_digest != digest_of(digest_algorithm, indirect_value(indirect_data)?) {
+    if stated != digest_of(digest_algorithm, indirect_value(indirect_data)?) {
         return Err(ContentRefusal::InnerHashMismatch);
     }
     attributes.check_signer(digest_algorithm, signer_cert_der)?;
-    let tbs = digest_of(digest_algorithm, signed_attributes);
     Ok(Parsed {
         content: ContentType::Authenticode,
-        tbs: file_digest(digest_algorithm, &tbs)?,
+        tbs: digest_of(digest_algorithm, signed_attributes),
         artifact: Some(indirect.digest),
         typed: true,
     })

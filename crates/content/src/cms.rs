@@ -1,6 +1,6 @@
 //! Any file, by a detached CMS: the signed attributes hold the file's own digest.
 
-use crate::attributes::{FIELD, SignedAttributes};
+use crate::attributes::SignedAttributes;
 use crate::values::{AlgorithmProtection, SigningCertificate, SigningTime};
 use crate::{ContentRefusal, ContentType, Parsed, digest_of, oids};
 use countersign_core::{Digest, HashAlgorithm, Micros, SignatureScheme};
@@ -33,7 +33,7 @@ pub fn signed_attributes(
             .map(SigningCertificate::new)
             .transpose()?,
         algorithm_protection: protect.map(AlgorithmProtection::new),
-        ..SignedAttributes::new(oids::DATA, file_digest.as_bytes().to_vec())
+        ..SignedAttributes::new(oids::DATA, file_digest)
     }
     .encode();
     parse(&attributes, file_digest.algorithm(), signing_certificate)?;
@@ -46,19 +46,12 @@ pub(crate) fn parse(
     signer_cert_der: Option<&[u8]>,
 ) -> Result<Parsed, ContentRefusal> {
     let attributes = SignedAttributes::parse(signed_attributes, oids::DATA, OPTIONAL)?;
-    attributes.check_digest_length(digest_algorithm)?;
+    let artifact = attributes.digest(digest_algorithm)?;
     attributes.check_signer(digest_algorithm, signer_cert_der)?;
-    let digest = |bytes: Vec<u8>| {
-        Digest::new(digest_algorithm, bytes).map_err(|e| ContentRefusal::WrongDigestLength {
-            field: FIELD,
-            algorithm: e.algorithm,
-            given: e.given,
-        })
-    };
     Ok(Parsed {
         content: ContentType::Cms,
-        tbs: digest(digest_of(digest_algorithm, signed_attributes))?,
-        artifact: Some(digest(attributes.message_digest)?),
+        tbs: digest_of(digest_algorithm, signed_attributes),
+        artifact: Some(artifact),
         typed: true,
     })
 }

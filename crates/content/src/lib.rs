@@ -222,12 +222,12 @@ pub fn parse(
 
 /// The digest of `bytes`.
 #[must_use]
-pub fn digest_of(algorithm: HashAlgorithm, bytes: &[u8]) -> Vec<u8> {
+pub fn digest_of(algorithm: HashAlgorithm, bytes: &[u8]) -> Digest {
     use sha2::Digest as _;
     match algorithm {
-        HashAlgorithm::Sha256 => sha2::Sha256::digest(bytes).to_vec(),
-        HashAlgorithm::Sha384 => sha2::Sha384::digest(bytes).to_vec(),
-        HashAlgorithm::Sha512 => sha2::Sha512::digest(bytes).to_vec(),
+        HashAlgorithm::Sha256 => <[u8; 32]>::from(sha2::Sha256::digest(bytes)).into(),
+        HashAlgorithm::Sha384 => <[u8; 48]>::from(sha2::Sha384::digest(bytes)).into(),
+        HashAlgorithm::Sha512 => <[u8; 64]>::from(sha2::Sha512::digest(bytes)).into(),
     }
 }
 

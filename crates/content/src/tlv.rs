@@ -1,4 +1,7 @@
 //! Reading strict DER by the `der` crate with our refusals, and writing it.
+//!
+//! `x509` has a cursor of its own. This crate stands without it, so that what decides "is this code?" is
+//! small enough to audit alone and brings no cryptography but a hash.
 
 use crate::ContentRefusal;
 use der::asn1::{AnyRef, ObjectIdentifier};

@@ -228,13 +228,15 @@ impl SigningCertificate {
         Ok(Self {
             hash: HashAlgorithm::Sha256,
             null: false,
-            digest: digest_of(HashAlgorithm::Sha256, cert_der),
+            digest: digest_of(HashAlgorithm::Sha256, cert_der)
+                .as_bytes()
+                .to_vec(),
             issuer_serial: Some(issuer_serial(&cert)),
         })
     }
 
     pub(crate) fn names(&self, cert: &SignerCertificate<'_>) -> bool {
-        self.digest == digest_of(self.hash, cert.der)
+        self.digest == digest_of(self.hash, cert.der).as_bytes()
             && self
                 .issuer_serial
                 .as_ref()

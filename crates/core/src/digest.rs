@@ -53,6 +53,36 @@ impl Digest {
     }
 }
 
+impl From<[u8; 32]> for Digest {
+    /// A SHA-256 digest.
+    fn from(bytes: [u8; 32]) -> Self {
+        Self {
+            algorithm: HashAlgorithm::Sha256,
+            bytes: bytes.to_vec(),
+        }
+    }
+}
+
+impl From<[u8; 48]> for Digest {
+    /// A SHA-384 digest.
+    fn from(bytes: [u8; 48]) -> Self {
+        Self {
+            algorithm: HashAlgorithm::Sha384,
+            bytes: bytes.to_vec(),
+        }
+    }
+}
+
+impl From<[u8; 64]> for Digest {
+    /// A SHA-512 digest.
+    fn from(bytes: [u8; 64]) -> Self {
+        Self {
+            algorithm: HashAlgorithm::Sha512,
+            bytes: bytes.to_vec(),
+        }
+    }
+}
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({}, …)", self.algorithm)

@@ -10,7 +10,7 @@ fn opus(value: &[u8]) -> Result<Parsed, ContentRefusal> {
     let indirect = authenticode::pe_indirect_data(&file_digest());
     let attributes = set(vec![
         content_type(oids::SPC_INDIRECT_DATA),
-        message_digest(&digest_of(SHA256, &indirect[2..])),
+        message_digest(digest_of(SHA256, &indirect[2..]).as_bytes()),
         attribute(oids::SPC_SP_OPUS_INFO, &[value]),
     ]);
     parse_authenticode(&attributes, &indirect)
@@ -87,8 +87,10 @@ fn signing_certificate_in_its_other_forms() {
             &[v],
         )]))
     };
-    let sha256 = digest_of(SHA256, CERT_EC);
-    let sha512 = digest_of(HashAlgorithm::Sha512, CERT_EC);
+    let sha256 = digest_of(SHA256, CERT_EC).as_bytes().to_vec();
+    let sha512 = digest_of(HashAlgorithm::Sha512, CERT_EC)
+        .as_bytes()
+        .to_vec();
     // Without IssuerSerial, and with another hash, with or without NULL: all name the certificate.
     assert!(with(&value(&[], &sha256, &[], 1)).is_ok());
     for null in [true, false] {
@@ -139,7 +141,7 @@ fn algorithm_protection_must_fit_key_and_hash() {
         let digest = file_digest();
         let wrong_hash = crate::attributes::SignedAttributes {
             algorithm_protection: Some(crate::values::AlgorithmProtection::new(scheme)),
-            ..crate::attributes::SignedAttributes::new(oids::DATA, digest.as_bytes().to_vec())
+            ..crate::attributes::SignedAttributes::new(oids::DATA, &digest)
         };
         parse_cms(&wrong_hash.encode())
     };
@@ -216,7 +218,7 @@ fn statement_type_is_one_of_two() {
     let with = |value: Vec<u8>| {
         let attributes = set(vec![
             content_type(oids::SPC_INDIRECT_DATA),
-            message_digest(&digest_of(SHA256, &indirect[2..])),
+            message_digest(digest_of(SHA256, &indirect[2..]).as_bytes()),
             attribute(oids::SPC_STATEMENT_TYPE, &[&value]),
         ]);
         parse_authenticode(&attributes, &indirect)
