@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Seconds since 1970-01-01T00:00:00Z, up to the end of the year 9999. JSON shows RFC 3339.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct UnixSeconds(u64);
 
 impl UnixSeconds {

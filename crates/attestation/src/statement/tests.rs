@@ -1,89 +1,18 @@
 use super::*;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use crate::testkit::{Pair, at, full_statement};
 use proptest::prelude::*;
 use std::process::Command;
 
-struct Signer {
-    pair: EcdsaKeyPair,
-    key: StatementKey,
+fn signer() -> Pair {
+    Pair::new()
 }
 
-fn signer() -> Signer {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-    let key = StatementKey::from_spki_der(&spki(pair.public_key().as_ref())).unwrap();
-    Signer { pair, key }
+fn tbs(signer: &Pair) -> StatementTbs {
+    full_statement(signer)
 }
 
-/// SubjectPublicKeyInfo of a P-256 point: a fixed header and the point.
-fn spki(point: &[u8]) -> Vec<u8> {
-    let mut out = hex::decode("3059301306072a8648ce3d020106082a8648ce3d030107034200").unwrap();
-    out.extend(point);
-    out
-}
-
-fn at(s: i64) -> UnixSeconds {
-    UnixSeconds::new(s).unwrap()
-}
-
-fn tbs(signer: &Signer) -> StatementTbs {
-    StatementTbs {
-        signer_key_hash: *signer.key.sha256(),
-        service: "Countersign at sign.example".into(),
-        tenant: [0x11; 16],
-        subscriber: "acme".into(),
-        audience: "ca.example".into(),
-        order: Order {
-            id: "order-ä-7".into(),
-            nonce: (0..32).collect(),
-        },
-        issued_at: at(1_795_294_775),
-        expires_at: at(1_795_381_175),
-        csr_info_hash: [0x22; 32],
-        key: KeyStatement {
-            id: [0x33; 16],
-            spki_hash: [0x44; 32],
-            isolation: Isolation::SharedToken,
-            mechanism: "CKM_EC_KEY_PAIR_GEN".into(),
-            attributes: vec![
-                AttributeClaim {
-                    attribute: "CKA_ALWAYS_SENSITIVE".into(),
-                    seen: "true".into(),
-                },
-                AttributeClaim {
-                    attribute: "CKA_EXTRACTABLE".into(),
-                    seen: "false".into(),
-                },
-            ],
-        },
-        device: Device {
-            software: true,
-            manufacturer: "SoftHSM project".into(),
-            model: "SoftHSM v2".into(),
-            serial: "1f2e3d4c".into(),
-            firmware: "2.6".into(),
-        },
-        log: LogAnchor {
-            origin: "localhost:8443/log/0190".into(),
-            verifier_key: "localhost:8443/log/0190+00c0ffee+AQID".into(),
-            size: 1_000_000,
-            root: [0x55; 32],
-        },
-        practice_statement_hash: Some([0x66; 32]),
-        audit: Some(Audit {
-            scheme: "WebTrust CS BR".into(),
-            from: at(1_700_000_000),
-            to: at(1_731_000_000),
-        }),
-    }
-}
-
-fn signed(tbs: &StatementTbs, signer: &Signer) -> Vec<u8> {
-    let signature = signer
-        .pair
-        .sign(&SystemRandom::new(), &tbs.encode().unwrap())
-        .unwrap();
-    tbs.assemble(signature.as_ref()).unwrap()
+fn signed(tbs: &StatementTbs, signer: &Pair) -> Vec<u8> {
+    tbs.assemble(&signer.sign(&tbs.encode().unwrap())).unwrap()
 }
 
 #[test]
@@ -122,7 +51,9 @@ fn only_a_pinned_key_is_believed() {
     assert_eq!(read.verify(&[]), Err(StatementError::NoPinnedKey));
     assert_eq!(
         read.verify(std::slice::from_ref(&other.key)),
-        Err(StatementError::KeyNotPinned(hex::encode(ours.key.sha256())))
+        Err(StatementError::KeyNotPinned(hex::encode(
+            ours.statement_key().sha256()
+        )))
     );
     assert_eq!(
         read.verify(&[other.key.clone(), ours.key.clone()]),
@@ -343,7 +274,7 @@ fn the_reader_has_the_same_bounds() {
 
 #[test]
 fn a_statement_key_is_p256_on_the_curve_and_nothing_else() {
-    let good = spki(signer().pair.public_key().as_ref());
+    let good = signer().spki;
     assert!(StatementKey::from_spki_der(&good).is_ok());
     let mut off_curve = good.clone();
     *off_curve.last_mut().unwrap() ^= 1;
@@ -396,7 +327,7 @@ fn an_independent_decoder_reads_every_field_the_same() {
     let expected = serde_json::json!({
         "version": 1,
         "type": SERVICE_STATEMENT_OID_TEXT,
-        "signer_key_hash": hex::encode(signer.key.sha256()),
+        "signer_key_hash": hex::encode(signer.statement_key().sha256()),
         "service": "Countersign at sign.example",
         "tenant": "11".repeat(16),
         "subscriber": "acme",
@@ -439,7 +370,7 @@ fn openssl_reads_the_same_and_verifies_the_signature() {
     std::fs::write(path("statement.der"), &der).unwrap();
     std::fs::write(path("tbs.der"), read.tbs_der()).unwrap();
     std::fs::write(path("signature.der"), &read.signature).unwrap();
-    std::fs::write(path("key.der"), signer.key.spki()).unwrap();
+    std::fs::write(path("key.der"), &signer.spki).unwrap();
     let openssl = |args: &[&str]| {
         let out = Command::new("openssl")
             .args(args)
@@ -467,7 +398,7 @@ fn openssl_reads_the_same_and_verifies_the_signature() {
         "SEQUENCE".into(),
         "INTEGER :01".into(),
         format!("OBJECT :{SERVICE_STATEMENT_OID_TEXT}"),
-        octets(signer.key.sha256()),
+        octets(signer.statement_key().sha256()),
         utf8("Countersign at sign.example"),
         octets(&t.tenant),
         utf8("acme"),
@@ -575,7 +506,7 @@ fn anything() -> impl Strategy<Value = StatementTbs> {
         )
 }
 
-static FIXED: std::sync::LazyLock<Signer> = std::sync::LazyLock::new(signer);
+static FIXED: std::sync::LazyLock<Pair> = std::sync::LazyLock::new(signer);
 
 proptest! {
     #[test]
