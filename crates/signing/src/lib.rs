@@ -1,1 +1,36 @@
-//! placeholder
+//! The service itself: the ordered signing path, key life cycle, enrolment, logs. It sees only the
+//! ports of `countersign-core`: no HTTP, no SQL, no PKCS#11.
+//!
+//! Where to look:
+//! - [`Service::sign`] — the signing path; `use_key` — the one way a key is used;
+//! - `sequencer` — the one writer of all logs of this node;
+//! - `keys`, `enrolment` — from birth in the token to an installed certificate;
+//! - `tenants` — tenants, issuers, members, grants;
+//! - `logs` — what auditors read; `recovery` — what a crash left open.
+#![forbid(unsafe_code)]
+
+mod caller;
+mod denials;
+mod enrolment;
+mod error;
+mod keys;
+mod logs;
+mod recovery;
+mod sequencer;
+mod service;
+mod service_keys;
+mod sign;
+mod snapshot;
+mod tenants;
+mod use_key;
+
+pub use caller::Caller;
+pub use enrolment::ExportedRequest;
+pub use error::SigningError;
+pub use keys::KeyView;
+pub use service::{Ports, Readiness, Service, ServiceKeys, Settings};
+pub use service_keys::{SealingKey, ServiceSecrets, ServiceTokenKey};
+pub use sign::{
+    LogReference, MAX_IDEMPOTENCY_KEY, SignRequest, SignatureAnswer, SignerCertificate,
+};
+pub use tenants::{IssuerSpec, NewTenant};

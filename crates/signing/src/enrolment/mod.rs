@@ -1,0 +1,337 @@
+//! From a key to its certificate: appraisal → service statement → CSR → CA → checked certificate.
+//!
+//! No evidence, no CSR; no naked CSR (invariant 5): the only function that makes a CSR is
+//! [`Service::make_request`], it demands an appraised key, and what it returns carries statement and
+//! evidence in the same type.
+
+mod orders;
+
+use crate::caller::Caller;
+use crate::use_key::KeyUse;
+use crate::{Service, SigningError};
+use countersign_attestation::bundle::{AttestationBundle, ID_AA_ATTESTATION};
+use countersign_attestation::result::{AttestationResult, Verdict};
+use countersign_attestation::software::{SoftwareKey, appraise_software};
+use countersign_attestation::statement::{
+    AttributeClaim, Device, Isolation, KeyStatement, LogAnchor, Order, StatementTbs,
+};
+use countersign_attestation::time::UnixSeconds;
+use countersign_core::ports::ca::{CertificateRequest, CertificateSubject};
+use countersign_core::ports::rows::{KeyRow, TenantRow};
+use countersign_core::ports::store::{
+    Effect, Guard, KeyStore as _, LogStore as _, TenantStore as _,
+};
+use countersign_core::{IsolationClass, KeyEvent, KeyId, KeyState, OrderId, RequestId, TenantName};
+use countersign_signing_log::checkpoint::Checkpoint;
+use countersign_signing_log::commitment::HexHash;
+use countersign_signing_log::leaf::{ContentKind, KeyAppraised, LeafBody, Purpose};
+use countersign_signing_log::merkle;
+use countersign_x509::asn1::Attribute;
+use countersign_x509::csr::CsrBuilder;
+use countersign_x509::key::PublicKey;
+use countersign_x509::name::Subject;
+use sha2::{Digest as _, Sha256};
+
+/// How long a statement is good for: long enough for a person at the CA.
+const STATEMENT_LIFE_S: u64 = 7 * 24 * 3600;
+
+/// A request made for a CA without a connector.
+#[derive(Debug, Clone)]
+pub struct ExportedRequest {
+    /// Our order.
+    pub order: OrderId,
+    /// CSR, statement, evidence.
+    pub request: CertificateRequest,
+    /// When the statement ends.
+    pub expires: countersign_core::Micros,
+}
+
+/// Who the request is for.
+pub(crate) struct Destination {
+    pub audience: String,
+    pub order: String,
+    pub nonce: Vec<u8>,
+}
+
+impl Service {
+    /// Appraises a key. For a key in a software token that is the tenant's policy and the key
+    /// checks; hardware keys need vendor evidence.
+    ///
+    /// # Errors
+    /// [`SigningError::Appraisal`] with reasons; the key stays `generated`.
+    pub async fn appraise(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        key: KeyId,
+        rid: &RequestId,
+    ) -> Result<serde_json::Value, SigningError> {
+        let tenant = self.admin(caller, name).await?;
+        let row = self
+            .store()
+            .key(tenant.id, key)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        let result = self.appraise_row(caller, &tenant, &row, rid).await?;
+        serde_json::to_value(result).map_err(|e| SigningError::Internal(e.to_string()))
+    }
+
+    async fn appraise_row(
+        &self,
+        caller: &Caller,
+        tenant: &TenantRow,
+        row: &KeyRow,
+        rid: &RequestId,
+    ) -> Result<AttestationResult, SigningError> {
+        let (device, attributes) = (device(row), attributes(row));
+        let key = SoftwareKey {
+            spki: &row.spki,
+            device: &device,
+            attributes: &attributes,
+        };
+        let result = appraise_software(&key, tenant.policy.allow_software, self.seconds()?);
+        if result.verdict != Verdict::Accept {
+            return Err(SigningError::Appraisal {
+                reasons: result
+                    .reasons()
+                    .map(|c| format!("{}: {} — {}", c.name, c.seen, c.rule))
+                    .collect(),
+            });
+        }
+        if row.state == KeyState::Generated {
+            let json = serde_json::to_string(&result)
+                .map_err(|e| SigningError::Internal(e.to_string()))?;
+            let leaf = KeyAppraised {
+                key: row.id.to_string(),
+                result: "accept".into(),
+                evidence: vec![HexHash(Sha256::digest(&row.spki).into())],
+                statement: None,
+            };
+            self.move_key(
+                caller,
+                tenant.id,
+                row.id,
+                KeyEvent::Appraised,
+                None,
+                vec![Effect::SetAppraisal(tenant.id, row.id, json)],
+                vec![LeafBody::KeyAppraised(leaf)],
+                rid,
+            )
+            .await?;
+        }
+        Ok(result)
+    }
+
+    /// The appraised key, appraising it first if that was not done yet. The appraisal is made anew
+    /// each time: policy may have changed since.
+    pub(crate) async fn appraised_key(
+        &self,
+        caller: &Caller,
+        tenant: &TenantRow,
+        key: KeyId,
+        rid: &RequestId,
+    ) -> Result<KeyRow, SigningError> {
+        let row = self
+            .store()
+            .key(tenant.id, key)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        match row.state {
+            KeyState::Generated | KeyState::Appraised | KeyState::Active => {}
+            state => return Err(SigningError::KeyNotActive { state }),
+        }
+        self.appraise_row(caller, tenant, &row, rid).await?;
+        self.store()
+            .key(tenant.id, key)
+            .await?
+            .ok_or(SigningError::NotFound)
+    }
+
+    /// Makes CSR and statement. The CSR's own signature is a use of the key with a leaf of its own.
+    pub(crate) async fn make_request(
+        &self,
+        caller: &Caller,
+        tenant: &TenantRow,
+        row: &KeyRow,
+        subject: &CertificateSubject,
+        to: &Destination,
+        rid: &RequestId,
+    ) -> Result<CertificateRequest, SigningError> {
+        let internal = |what: &str, e: String| SigningError::Internal(format!("{what}: {e}"));
+        let public_key = PublicKey::from_spki_der(&row.spki)
+            .map_err(|e| internal("public key", e.to_string()))?;
+        let builder = |attributes| CsrBuilder {
+            subject: Subject {
+                common_name: subject.common_name.clone(),
+                organization: subject.organization.clone(),
+                country: subject.country.clone(),
+                locality: subject.locality.clone(),
+                state: subject.state.clone(),
+            },
+            public_key: public_key.clone(),
+            attributes,
+        };
+        let bare = builder(Vec::new())
+            .build()
+            .map_err(|e| SigningError::invalid("subject", e.to_string()))?;
+        let statement = self
+            .make_statement(tenant, row, &public_key, &bare.info_der, to)
+            .await?;
+        let value = AttestationBundle::of_statement(&statement)
+            .encode()
+            .map_err(|e| internal("attestation attribute", e.to_string()))?;
+        let csr = builder(vec![Attribute::single(ID_AA_ATTESTATION, value)])
+            .build()
+            .map_err(|e| internal("certificate request", e.to_string()))?;
+
+        self.check_history(tenant.id, row.id).await?;
+        // The version of the tenant as it is now, and the key as it is at that version.
+        let version = self
+            .store()
+            .tenant(tenant.id)
+            .await?
+            .ok_or(SigningError::NotFound)?
+            .version;
+        let now = self
+            .store()
+            .key(tenant.id, row.id)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        if !matches!(now.state, KeyState::Appraised | KeyState::Active) {
+            return Err(SigningError::KeyNotActive { state: now.state });
+        }
+        let authorised = self
+            .authorise(KeyUse {
+                key: &now,
+                guard: Guard {
+                    tenant: tenant.id,
+                    version,
+                },
+                purpose: Purpose::CertificateRequest,
+                content: ContentKind::CertificateRequest,
+                scheme: csr.scheme,
+                tbs: csr.digest(),
+                artifact: None,
+                caller,
+                request: rid,
+                claim: None,
+            })
+            .await?;
+        let performed = self.perform(authorised).await?;
+        let der = csr
+            .finish(&performed.signature)
+            .map_err(|e| internal("certificate request", e.to_string()))?;
+        self.settle(performed, None);
+        Ok(CertificateRequest {
+            csr: der,
+            statement,
+            evidence: Vec::new(),
+        })
+    }
+
+    async fn make_statement(
+        &self,
+        tenant: &TenantRow,
+        row: &KeyRow,
+        public_key: &PublicKey,
+        bare_info: &[u8],
+        to: &Destination,
+    ) -> Result<Vec<u8>, SigningError> {
+        let (origin, size, root) = self.first_checkpoint(row).await?;
+        let issued_at = self.seconds()?;
+        let tbs = StatementTbs {
+            signer_key_hash: Sha256::digest(self.secrets().statement_spki()).into(),
+            service: self.settings().service_name.clone(),
+            tenant: *tenant.id.as_bytes(),
+            subscriber: tenant.name.to_string(),
+            audience: to.audience.clone(),
+            order: Order {
+                id: to.order.clone(),
+                nonce: to.nonce.clone(),
+            },
+            issued_at,
+            expires_at: issued_at.plus(STATEMENT_LIFE_S),
+            csr_info_hash: Sha256::digest(bare_info).into(),
+            key: KeyStatement {
+                id: *row.id.as_bytes(),
+                spki_hash: public_key.spki_sha256(),
+                isolation: match row.facts.isolation {
+                    IsolationClass::ExclusiveToken => Isolation::ExclusiveToken,
+                    IsolationClass::PerKeyAuthorisation => Isolation::PerKeyAuthorisation,
+                    IsolationClass::SharedToken => Isolation::SharedToken,
+                },
+                mechanism: if row.algorithm.is_rsa() {
+                    "CKM_RSA_PKCS_KEY_PAIR_GEN".into()
+                } else {
+                    "CKM_EC_KEY_PAIR_GEN".into()
+                },
+                attributes: attributes(row),
+            },
+            device: device(row),
+            log: LogAnchor {
+                verifier_key: self.vkey(&origin)?,
+                origin,
+                size,
+                root,
+            },
+            practice_statement_hash: None,
+            audit: None,
+        };
+        let bytes = tbs
+            .encode()
+            .map_err(|e| SigningError::invalid("statement", e.to_string()))?;
+        let signature = self.secrets().sign_statement(&bytes)?;
+        tbs.assemble(&signature)
+            .map_err(|e| SigningError::Internal(format!("statement: {e}")))
+    }
+
+    /// The checkpoint of size 1: the key's birth is the first leaf of its log.
+    async fn first_checkpoint(
+        &self,
+        row: &KeyRow,
+    ) -> Result<(String, u64, [u8; 32]), SigningError> {
+        let head = self
+            .store()
+            .head(row.tenant, row.id.into())
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        let first = self.store().leaves(row.tenant, row.id.into(), 0, 1).await?;
+        let first = first
+            .first()
+            .ok_or_else(|| SigningError::Internal("a key log without its first leaf".into()))?;
+        let root = merkle::leaf_hash(first);
+        let checkpoint = Checkpoint {
+            origin: head.origin,
+            size: 1,
+            root,
+        };
+        Ok((checkpoint.origin, checkpoint.size, checkpoint.root))
+    }
+
+    fn seconds(&self) -> Result<UnixSeconds, SigningError> {
+        UnixSeconds::from_micros(self.clock().now().0).ok_or_else(|| {
+            SigningError::Internal("the clock is outside the years 1970 to 9999".into())
+        })
+    }
+}
+
+fn device(row: &KeyRow) -> Device {
+    Device {
+        software: row.facts.software,
+        manufacturer: row.facts.manufacturer.clone(),
+        model: row.facts.model.clone(),
+        serial: row.facts.serial.clone(),
+        firmware: row.facts.firmware.clone(),
+    }
+}
+
+fn attributes(row: &KeyRow) -> Vec<AttributeClaim> {
+    row.facts
+        .attributes
+        .iter()
+        .map(|a| AttributeClaim {
+            attribute: a.attribute.clone(),
+            seen: a.seen.clone(),
+        })
+        .collect()
+}

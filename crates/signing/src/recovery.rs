@@ -1,0 +1,99 @@
+//! After a crash: authorisations without outcome are closed as `unknown`, by lease and epoch.
+
+use crate::sequencer::{ClaimDraft, Draft, Refused, Submission};
+use crate::{Service, SigningError};
+use countersign_core::ports::rows::{ClaimState, OpenAuthorisation};
+use countersign_core::ports::store::{KeyStore as _, LogStore as _};
+use countersign_signing_log::leaf::{LeafBody, Outcome, OutcomeResult};
+
+/// Authorisations closed in one round.
+const ROUND: u32 = 256;
+
+impl Service {
+    /// Closes what other runs left open. Returns how many. What another living node holds the lease
+    /// of is left to it.
+    ///
+    /// # Errors
+    /// [`SigningError::Unavailable`] if the database is away; call again later.
+    pub async fn recover(&self) -> Result<usize, SigningError> {
+        let mut closed = 0;
+        loop {
+            let open = self.store().open_authorisations(self.node(), ROUND).await?;
+            if open.is_empty() {
+                return Ok(closed);
+            }
+            let mut progress = false;
+            for authorisation in open {
+                match self
+                    .sequencer()
+                    .write_surely(close_as_unknown(&authorisation, "node-stopped"))
+                    .await
+                {
+                    Ok(_) => {
+                        progress = true;
+                        closed += 1;
+                        tracing::warn!(
+                            log = %authorisation.log, index = authorisation.index, epoch = authorisation.epoch,
+                            "authorisation left open by a stopped node: closed as unknown"
+                        );
+                    }
+                    Err(Refused::Error(e)) => {
+                        tracing::info!(log = %authorisation.log, error = %e, "left open for its own node");
+                    }
+                    Err(_) => {}
+                }
+            }
+            if !progress {
+                return Ok(closed);
+            }
+        }
+    }
+
+    /// Compares a tenant's token with the database, once per run, when the tenant is first served:
+    /// keys the token has and we do not are orphans of a crash; they are reported, never used.
+    pub(crate) async fn compare_inventory(
+        &self,
+        tenant: countersign_core::TenantId,
+    ) -> Result<(), SigningError> {
+        let inventory = self.hsm().inventory(tenant).await?;
+        let known = self.store().keys(tenant).await?;
+        for key in &inventory.keys {
+            if !known.iter().any(|k| k.id == *key) {
+                tracing::warn!(%tenant, %key, "the token has a key the database does not know: an orphan");
+            }
+        }
+        for orphan in &inventory.orphans {
+            tracing::warn!(%tenant, cka_id = %orphan, "the token has an object nobody bound: an orphan");
+        }
+        for key in &inventory.lost {
+            tracing::error!(%tenant, %key, "the token has lost a key");
+        }
+        Ok(())
+    }
+}
+
+/// The outcome leaf for an authorisation nobody will finish.
+pub(crate) fn close_as_unknown(open: &OpenAuthorisation, reason: &str) -> Submission {
+    Submission {
+        drafts: vec![Draft {
+            tenant: open.tenant,
+            log: open.log,
+            body: LeafBody::Outcome(Outcome {
+                of: open.index,
+                result: OutcomeResult::Unknown,
+                signature_sha256: None,
+                reason: Some(reason.to_owned()),
+            }),
+            details: None,
+            opens: false,
+        }],
+        claim: open.claim.clone().map(|key| ClaimDraft::Settle {
+            key,
+            log: open.log,
+            index: open.index,
+            state: ClaimState::Unanswered,
+        }),
+        closes: vec![(open.log, open.index)],
+        ..Submission::default()
+    }
+}

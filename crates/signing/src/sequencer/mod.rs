@@ -1,0 +1,560 @@
+//! One writer for all logs of this node: takes everything that waits, plans it, signs one
+//! checkpoint per log touched, commits once, then lets everybody go on.
+//!
+//! Order of durability: leaves, heads, effects and claims are one transaction; only after it does a
+//! caller see its place in the log, and only then is the worker told. A commit whose result is not
+//! known makes this node forget its copy of the heads; authorisations it may have written are looked
+//! for and closed as `unknown`.
+
+mod heads;
+mod plan;
+
+use crate::SigningError;
+use countersign_core::ports::hsm::{Hsm, LogAdvance};
+use countersign_core::ports::rows::{ClaimKey, ClaimState, LogKind};
+use countersign_core::ports::store::{CommitError, Effect, Guard, Store};
+use countersign_core::{Clock, KeyId, LogId, Micros, NodeId, TenantId};
+use countersign_signing_log::Hash;
+use countersign_signing_log::leaf::LeafBody;
+use heads::Heads;
+pub(crate) use plan::DetailsDraft;
+use plan::Plan;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Submissions that may wait: beyond it callers get [`SigningError::Busy`].
+const QUEUE: usize = 8192;
+/// Submissions in one commit.
+const FLUSH: usize = 512;
+/// How far the worker may be behind before it is brought up by a proof instead of leaf hashes.
+pub(crate) const NEAR: u64 = 4096;
+
+/// Where the sequencer's settings come from.
+#[derive(Debug, Clone)]
+pub(crate) struct SequencerConfig {
+    /// `host/log`: a log's origin is `<origin_prefix>/<log id>`.
+    pub origin_prefix: String,
+    /// This run of this process.
+    pub node: NodeId,
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// No other node can be alive.
+    pub alone: bool,
+}
+
+/// A leaf to be written.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which log.
+    pub log: LogId,
+    /// The leaf without its time.
+    pub body: LeafBody,
+    /// Openings of its commitments.
+    pub details: Option<DetailsDraft>,
+    /// It is an authorisation: remember it as open until an outcome closes it.
+    pub opens: bool,
+}
+
+/// A claim as the pipeline knows it: log and index are filled in here.
+#[derive(Debug, Clone)]
+pub(crate) enum ClaimDraft {
+    /// First attempt.
+    First {
+        /// Which.
+        key: ClaimKey,
+        /// What was asked.
+        body: [u8; 32],
+        /// When it may be forgotten.
+        expires: Micros,
+    },
+    /// Attempt `attempt`, after one that went unanswered.
+    Again {
+        /// Which.
+        key: ClaimKey,
+        /// What was asked.
+        body: [u8; 32],
+        /// This attempt's number.
+        attempt: u32,
+        /// When it may be forgotten.
+        expires: Micros,
+    },
+    /// The outcome.
+    Settle {
+        /// Which.
+        key: ClaimKey,
+        /// Log of the authorisation.
+        log: LogId,
+        /// Index of the authorisation leaf.
+        index: u64,
+        /// What became of it.
+        state: ClaimState,
+    },
+}
+
+/// What one request wants written, all or nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Submission {
+    /// Leaves.
+    pub drafts: Vec<Draft>,
+    /// The version of the tenant on which it was decided.
+    pub guard: Option<Guard>,
+    /// Changes.
+    pub effects: Vec<Effect>,
+    /// Claim.
+    pub claim: Option<ClaimDraft>,
+    /// Authorisations closed by these leaves.
+    pub closes: Vec<(LogId, u64)>,
+}
+
+/// Where a leaf landed.
+#[derive(Debug, Clone)]
+pub(crate) struct Placed {
+    /// Index in its log.
+    pub index: u64,
+    /// Exact bytes.
+    pub leaf: Vec<u8>,
+    /// The checkpoint that covers it.
+    pub checkpoint: Arc<str>,
+    /// Inclusion proof in that checkpoint's tree.
+    pub proof: Vec<Hash>,
+    /// The log's origin.
+    pub origin: Arc<str>,
+}
+
+/// Why a submission was not written.
+#[derive(Debug, Clone)]
+pub(crate) enum Refused {
+    /// Decide again on the tenant's present version.
+    Stale,
+    /// The idempotency key is taken: look at its row.
+    ClaimTaken,
+    /// Everything else.
+    Error(SigningError),
+}
+
+impl From<Refused> for SigningError {
+    fn from(r: Refused) -> Self {
+        match r {
+            Refused::Stale => {
+                Self::conflict("somebody else changed this tenant at the same moment: try again")
+            }
+            Refused::ClaimTaken => Self::IdempotencyInFlight,
+            Refused::Error(e) => e,
+        }
+    }
+}
+
+type Reply = oneshot::Sender<Result<Vec<Placed>, Refused>>;
+
+enum Message {
+    Write(Box<Submission>, Reply),
+    /// Tell the worker of all leaves from its size on; it is not further behind than [`NEAR`].
+    Tell {
+        tenant: TenantId,
+        key: KeyId,
+        worker_size: u64,
+        reply: oneshot::Sender<Result<(), SigningError>>,
+    },
+    /// Answered when everything queued before it is written.
+    Stop(oneshot::Sender<()>),
+}
+
+/// The last checkpoint of each key log that moved since it was last copied into its tenant's log.
+pub(crate) type Moved = Arc<Mutex<HashMap<KeyId, (TenantId, String, u64, Hash)>>>;
+
+/// The callers' end.
+#[derive(Debug, Clone)]
+pub(crate) struct Sequencer {
+    tx: mpsc::Sender<Message>,
+    moved: Moved,
+}
+
+impl Sequencer {
+    /// Starts the one task that writes.
+    pub(crate) fn start(
+        config: SequencerConfig,
+        store: Arc<dyn Store>,
+        hsm: Arc<dyn Hsm>,
+        clock: Arc<dyn Clock>,
+        log_seed: [u8; 32],
+    ) -> Self {
+        let (tx, rx) = mpsc::channel(QUEUE);
+        let moved = Moved::default();
+        let heads = Heads::new(config.clone(), log_seed);
+        let task = Writer {
+            config,
+            store,
+            hsm,
+            clock,
+            heads,
+            moved: moved.clone(),
+            suspects: Vec::new(),
+        };
+        tokio::spawn(task.run(rx));
+        Self { tx, moved }
+    }
+
+    /// Writes and waits until it is durable.
+    pub(crate) async fn write(&self, submission: Submission) -> Result<Vec<Placed>, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.tx
+            .try_send(Message::Write(Box::new(submission), reply))
+            .map_err(|_| Refused::Error(SigningError::Busy))?;
+        answer.await.map_err(|_| {
+            Refused::Error(SigningError::Unavailable(
+                "the log writer has stopped".into(),
+            ))
+        })?
+    }
+
+    /// As [`Self::write`], but waits for a place in the queue: for outcomes, which are never shed.
+    pub(crate) async fn write_surely(
+        &self,
+        submission: Submission,
+    ) -> Result<Vec<Placed>, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || {
+            Refused::Error(SigningError::Unavailable(
+                "the log writer has stopped".into(),
+            ))
+        };
+        self.tx
+            .send(Message::Write(Box::new(submission), reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Tells a worker of the leaves it has not seen, in order with the flushes.
+    pub(crate) async fn tell_worker(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        worker_size: u64,
+    ) -> Result<(), SigningError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |()| SigningError::Unavailable("the log writer has stopped".into());
+        self.tx
+            .send(Message::Tell {
+                tenant,
+                key,
+                worker_size,
+                reply,
+            })
+            .await
+            .map_err(|_| gone(()))?;
+        answer.await.map_err(|_| gone(()))?
+    }
+
+    /// Key logs that moved since the last call.
+    pub(crate) fn take_moved(&self) -> HashMap<KeyId, (TenantId, String, u64, Hash)> {
+        std::mem::take(
+            &mut *self
+                .moved
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+
+    /// Waits until everything queued before is written.
+    pub(crate) async fn stop(&self) {
+        let (tx, rx) = oneshot::channel();
+        if self.tx.send(Message::Stop(tx)).await.is_ok() {
+            let _ = rx.await;
+        }
+    }
+}
+
+struct Writer {
+    config: SequencerConfig,
+    store: Arc<dyn Store>,
+    hsm: Arc<dyn Hsm>,
+    clock: Arc<dyn Clock>,
+    heads: Heads,
+    moved: Moved,
+    /// Authorisations of a commit whose result is not known.
+    suspects: Vec<plan::Suspect>,
+}
+
+impl Writer {
+    async fn run(mut self, mut rx: mpsc::Receiver<Message>) {
+        let mut inbox = Vec::with_capacity(FLUSH);
+        loop {
+            inbox.clear();
+            // Flush when idle, batch only while a commit is in flight: whatever has come meanwhile.
+            if rx.recv_many(&mut inbox, FLUSH).await == 0 {
+                return;
+            }
+            let mut batch = Vec::with_capacity(inbox.len());
+            let mut stops = Vec::new();
+            let mut tells = Vec::new();
+            for message in inbox.drain(..) {
+                match message {
+                    Message::Write(s, r) => batch.push((*s, r)),
+                    Message::Tell {
+                        tenant,
+                        key,
+                        worker_size,
+                        reply,
+                    } => tells.push((tenant, key, worker_size, reply)),
+                    Message::Stop(r) => stops.push(r),
+                }
+            }
+            self.look_for_suspects(&mut batch).await;
+            self.flush(batch).await;
+            for (tenant, key, size, reply) in tells {
+                let _ = reply.send(self.tell(tenant, key, size).await);
+            }
+            for stop in stops {
+                let _ = stop.send(());
+            }
+        }
+    }
+
+    /// Commits the batch; items that cannot be part of it are answered and left out.
+    async fn flush(&mut self, mut batch: Vec<(Submission, Reply)>) {
+        while !batch.is_empty() {
+            let plan = match self.plan(&mut batch).await {
+                Some(p) => p,
+                None => continue,
+            };
+            let now = self.clock.now();
+            let commit = plan.commit.clone();
+            countersign_core::failpoint::hit("server.before-commit");
+            let result = self
+                .store
+                .commit(self.config.node, now, self.config.lease, commit)
+                .await;
+            if result.is_err() {
+                self.heads.forget_unborn();
+            }
+            match result {
+                Ok(()) => {
+                    countersign_core::failpoint::hit("server.after-commit");
+                    self.done(plan, batch, now);
+                    return;
+                }
+                Err(CommitError::Guard(g)) => {
+                    refuse(&mut batch, |s| s.guard == Some(g), &Refused::Stale)
+                }
+                Err(CommitError::ClaimTaken { item }) => {
+                    refuse_item(&mut batch, item, Refused::ClaimTaken)
+                }
+                Err(CommitError::Conflict { item, what }) => {
+                    refuse_item(
+                        &mut batch,
+                        item,
+                        Refused::Error(SigningError::Conflict { what }),
+                    );
+                }
+                Err(CommitError::LostLease { log }) => {
+                    // What was made under the lost lease is dropped with the plan: no checkpoint
+                    // signed here was shown to anybody.
+                    tracing::warn!(%log, "another node writes this log: dropping our copy of its head");
+                    self.heads.forget(log);
+                    let e = Refused::Error(SigningError::Unavailable(
+                        "the log is written by another node".into(),
+                    ));
+                    refuse(&mut batch, |s| s.drafts.iter().any(|d| d.log == log), &e);
+                }
+                Err(e @ CommitError::Unavailable(_)) => {
+                    refuse(&mut batch, |_| true, &Refused::Error(SigningError::from(e)));
+                }
+                Err(e @ CommitError::Unknown(_)) => {
+                    tracing::error!(error = %e, "commit result unknown: reloading heads");
+                    self.suspects.extend(plan.suspects());
+                    self.heads.forget_all();
+                    refuse(&mut batch, |_| true, &Refused::Error(SigningError::from(e)));
+                }
+            }
+        }
+    }
+
+    /// Plans the batch; items whose head cannot be had are answered and removed. `None`: plan again.
+    async fn plan(&mut self, batch: &mut Vec<(Submission, Reply)>) -> Option<Plan> {
+        let now = self.clock.now();
+        for i in 0..batch.len() {
+            let Some((submission, _)) = batch.get(i) else {
+                break;
+            };
+            let wanted: Vec<_> = submission
+                .drafts
+                .iter()
+                .map(|d| (d.tenant, d.log, opened_kind(&d.body)))
+                .collect();
+            for (tenant, log, opened) in wanted {
+                if let Err(e) = self
+                    .heads
+                    .ensure(&*self.store, tenant, log, opened, now)
+                    .await
+                {
+                    refuse_item(batch, i, Refused::Error(e));
+                    return None;
+                }
+            }
+        }
+        match Plan::build(&self.heads, batch.iter().map(|(s, _)| s), now) {
+            Ok(plan) => Some(plan),
+            Err((item, e)) => {
+                refuse_item(batch, item, Refused::Error(e));
+                None
+            }
+        }
+    }
+
+    /// After the commit: heads move, workers are told, callers go on. In this order, so that a
+    /// caller's sign order always finds its leaf already announced to the worker.
+    fn done(&mut self, plan: Plan, batch: Vec<(Submission, Reply)>, now: Micros) {
+        let until = now.plus(self.config.lease);
+        for log in plan.logs {
+            if log.kind == LogKind::Key {
+                let key = KeyId(log.log.0);
+                self.hsm.advance(
+                    log.tenant,
+                    LogAdvance {
+                        key,
+                        from_size: log.old_size,
+                        checkpoint: log.checkpoint.clone(),
+                        leaf_hashes: log.leaf_hashes.clone(),
+                    },
+                );
+                self.moved
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert(
+                        key,
+                        (
+                            log.tenant,
+                            log.origin.to_string(),
+                            log.frontier.size(),
+                            log.root,
+                        ),
+                    );
+            }
+            self.heads
+                .moved(log.log, log.frontier, log.checkpoint, log.last_time, until);
+        }
+        for ((_, reply), placed) in batch.into_iter().zip(plan.placed) {
+            let _ = reply.send(Ok(placed));
+        }
+    }
+
+    /// Hands the worker the leaf hashes from its size to ours.
+    async fn tell(
+        &mut self,
+        tenant: TenantId,
+        key: KeyId,
+        worker_size: u64,
+    ) -> Result<(), SigningError> {
+        let log = LogId::from(key);
+        self.heads
+            .ensure(&*self.store, tenant, log, None, self.clock.now())
+            .await?;
+        let Some((size, checkpoint)) = self.heads.checkpoint(log) else {
+            return Err(SigningError::NotFound);
+        };
+        if worker_size > size {
+            return Err(SigningError::HistoryRewound {
+                log,
+                worker: worker_size,
+                database: size,
+            });
+        }
+        if worker_size == size {
+            return Ok(());
+        }
+        let mut leaf_hashes = Vec::new();
+        let mut from = worker_size;
+        while from < size && size - worker_size <= NEAR {
+            let count = u32::try_from((size - from).min(256)).unwrap_or(256);
+            let part = self.store.hashes(tenant, log, 0, from, count).await?;
+            if part.is_empty() {
+                return Err(SigningError::Internal(format!(
+                    "log {log} has no leaf hash {from}"
+                )));
+            }
+            from += part.len() as u64;
+            leaf_hashes.extend(part);
+        }
+        if from < size {
+            return Err(SigningError::Unavailable("the worker is far behind".into()));
+        }
+        self.hsm.advance(
+            tenant,
+            LogAdvance {
+                key,
+                from_size: worker_size,
+                checkpoint,
+                leaf_hashes,
+            },
+        );
+        Ok(())
+    }
+
+    /// Authorisations that a commit of unknown result may have written are closed as `unknown`.
+    async fn look_for_suspects(&mut self, batch: &mut Vec<(Submission, Reply)>) {
+        for suspect in std::mem::take(&mut self.suspects) {
+            match self
+                .store
+                .leaves(suspect.tenant, suspect.log, suspect.index, 1)
+                .await
+            {
+                Ok(found) if found.first() == Some(&suspect.leaf) => {
+                    let (reply, _) = oneshot::channel();
+                    batch.insert(
+                        0,
+                        (
+                            crate::recovery::close_as_unknown(&suspect.open(), "commit-unknown"),
+                            reply,
+                        ),
+                    );
+                }
+                Ok(_) => {}
+                Err(_) => self.suspects.push(suspect),
+            }
+        }
+    }
+}
+
+/// The kind and key facts of a leaf that opens a log.
+fn opened_kind(body: &LeafBody) -> Option<LogKind> {
+    match body {
+        LeafBody::LogOpened(opened) if opened.key.is_some() => Some(LogKind::Key),
+        LeafBody::LogOpened(_) => Some(LogKind::Tenant),
+        _ => None,
+    }
+}
+
+fn refuse(
+    batch: &mut Vec<(Submission, Reply)>,
+    which: impl Fn(&Submission) -> bool,
+    why: &Refused,
+) {
+    for (submission, reply) in std::mem::take(batch) {
+        if which(&submission) {
+            let _ = reply.send(Err(why.clone()));
+        } else {
+            batch.push((submission, reply));
+        }
+    }
+}
+
+fn refuse_item(batch: &mut Vec<(Submission, Reply)>, item: usize, why: Refused) {
+    if item < batch.len() {
+        let (_, reply) = batch.remove(item);
+        let _ = reply.send(Err(why));
+    } else {
+        // A store that names an item we did not send is broken: do not loop on it.
+        refuse(
+            batch,
+            |_| true,
+            &Refused::Error(SigningError::Internal(
+                "the store named an unknown item".into(),
+            )),
+        );
+    }
+}

@@ -1,0 +1,387 @@
+//! From submissions to one commit: leaves get their time and place, each log touched gets one new
+//! right edge and one signed checkpoint.
+
+use super::heads::{Head, Heads};
+use super::{ClaimDraft, Placed, Submission};
+use crate::SigningError;
+use countersign_core::ports::rows::{
+    ClaimRow, ClaimState, LeafRow, LogKind, OpenAuthorisation, SubtreeRow,
+};
+use countersign_core::ports::store::{ClaimWrite, Commit, LogWrite};
+use countersign_core::{LogId, Micros, NodeId, TenantId};
+use countersign_signing_log::checkpoint::Checkpoint;
+use countersign_signing_log::commitment::{Commitment, Opening};
+use countersign_signing_log::details::Details;
+use countersign_signing_log::frontier::{AppendedBatch, Frontier};
+use countersign_signing_log::leaf::{Leaf, LeafBody};
+use countersign_signing_log::{Hash, merkle};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Leaf times never decrease; a last leaf further in the future than this is a clock gone wrong
+/// somewhere, and refuses (ARCHITECTURE.md, "Time").
+const MAX_SKEW: Duration = Duration::from_secs(60);
+
+/// The openings of a leaf's commitments.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DetailsDraft {
+    pub request: Option<String>,
+    pub tbs: Option<Opening>,
+    pub artifact: Option<Opening>,
+    /// Who: for an authorisation the `caller` member, else the leaf's `by`.
+    pub caller: Option<Opening>,
+    pub subject: Option<Opening>,
+    pub detail: Option<Opening>,
+}
+
+impl DetailsDraft {
+    /// The commitment for a leaf's `by`.
+    fn by(&self, body: &LeafBody) -> Option<Commitment> {
+        match body {
+            LeafBody::Authorisation(_) | LeafBody::TokenExchanged(_) => None,
+            _ => self
+                .caller
+                .as_ref()
+                .map(|o| o.commitment(countersign_signing_log::commitment::LABEL_CALLER)),
+        }
+    }
+
+    fn at(&self, index: u64) -> Details {
+        Details {
+            index,
+            tbs: self.tbs.clone(),
+            artifact: self.artifact.clone(),
+            caller: self.caller.clone(),
+            subject: self.subject.clone(),
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+/// One log after the plan.
+pub(super) struct PlannedLog {
+    pub tenant: TenantId,
+    pub log: LogId,
+    pub kind: LogKind,
+    pub origin: Arc<str>,
+    pub old_size: u64,
+    pub frontier: Frontier,
+    pub root: Hash,
+    pub checkpoint: Arc<str>,
+    pub last_time: Micros,
+    pub leaf_hashes: Vec<Hash>,
+}
+
+/// An authorisation whose commit has an unknown result.
+#[derive(Debug, Clone)]
+pub(super) struct Suspect {
+    pub tenant: TenantId,
+    pub log: LogId,
+    pub index: u64,
+    pub leaf: Vec<u8>,
+    opened: OpenAuthorisation,
+}
+
+impl Suspect {
+    pub(super) fn open(&self) -> OpenAuthorisation {
+        self.opened.clone()
+    }
+}
+
+pub(super) struct Plan {
+    pub commit: Commit,
+    pub logs: Vec<PlannedLog>,
+    /// Per submission, per draft.
+    pub placed: Vec<Vec<Placed>>,
+}
+
+struct Work {
+    head: Head,
+    time: Micros,
+    leaves: Vec<LeafRow>,
+}
+
+/// Where a draft went, until checkpoints exist.
+struct Spot {
+    log: LogId,
+    offset: usize,
+}
+
+impl Plan {
+    /// Builds the plan. `Err` names the submission that cannot be part of it.
+    pub(super) fn build<'a>(
+        heads: &Heads,
+        batch: impl Iterator<Item = &'a Submission>,
+        now: Micros,
+    ) -> Result<Self, (usize, SigningError)> {
+        let mut works: HashMap<LogId, Work> = HashMap::new();
+        let mut order = Vec::new();
+        let mut spots: Vec<Vec<Spot>> = Vec::new();
+        let mut commit = Commit::default();
+        let mut guards = HashSet::new();
+        let node = heads.node().node;
+
+        for (item, submission) in batch.enumerate() {
+            if let Some(guard) = submission.guard
+                && guards.insert(guard)
+            {
+                commit.guards.push(guard);
+            }
+            let mut mine = Vec::new();
+            let mut opened: Option<(LogId, u64)> = None;
+            for draft in &submission.drafts {
+                if !works.contains_key(&draft.log) {
+                    let head = heads
+                        .get(draft.log)
+                        .ok_or((item, SigningError::NotFound))?
+                        .clone();
+                    let time = now.max(head.last_time);
+                    if head.last_time > now.plus(MAX_SKEW) {
+                        return Err((
+                            item,
+                            SigningError::Unavailable("the clock is behind the log".into()),
+                        ));
+                    }
+                    order.push(draft.log);
+                    works.insert(
+                        draft.log,
+                        Work {
+                            head,
+                            time,
+                            leaves: Vec::new(),
+                        },
+                    );
+                }
+                let Some(work) = works.get_mut(&draft.log) else {
+                    continue;
+                };
+                let index = work.head.frontier.size() + work.leaves.len() as u64;
+                let (row, claim) =
+                    leaf_row(draft, work, index, node, submission).map_err(|e| (item, e))?;
+                if draft.opens {
+                    opened = Some((draft.log, index));
+                    commit.opens.push(OpenAuthorisation {
+                        tenant: draft.tenant,
+                        log: draft.log,
+                        index,
+                        node,
+                        epoch: work.head.epoch,
+                        claim,
+                    });
+                }
+                mine.push(Spot {
+                    log: draft.log,
+                    offset: work.leaves.len(),
+                });
+                work.leaves.push(row);
+            }
+            spots.push(mine);
+            commit
+                .effects
+                .extend(submission.effects.iter().map(|e| (item, e.clone())));
+            commit.closes.extend(submission.closes.iter().copied());
+            if let Some(claim) = &submission.claim {
+                commit.claims.push((item, claim_write(claim, opened)));
+            }
+        }
+
+        let mut logs = Vec::new();
+        let mut batches: HashMap<LogId, (u64, AppendedBatch, Arc<str>, Arc<str>)> = HashMap::new();
+        for log in order {
+            let Some(work) = works.get(&log) else {
+                continue;
+            };
+            let (write, planned, appended) = advance(log, work).map_err(|e| (usize::MAX, e))?;
+            batches.insert(
+                log,
+                (
+                    planned.old_size,
+                    appended,
+                    planned.checkpoint.clone(),
+                    planned.origin.clone(),
+                ),
+            );
+            commit.writes.push(write);
+            logs.push(planned);
+        }
+
+        let placed = spots
+            .into_iter()
+            .map(|mine| {
+                mine.into_iter()
+                    .filter_map(|spot| {
+                        let (old_size, batch, checkpoint, origin) = batches.get(&spot.log)?;
+                        let index = old_size + spot.offset as u64;
+                        Some(Placed {
+                            index,
+                            leaf: works.get(&spot.log)?.leaves.get(spot.offset)?.bytes.clone(),
+                            checkpoint: checkpoint.clone(),
+                            proof: batch.inclusion_proof(index)?,
+                            origin: origin.clone(),
+                        })
+                    })
+                    .collect()
+            })
+            .collect();
+        Ok(Self {
+            commit,
+            logs,
+            placed,
+        })
+    }
+
+    /// The authorisations of this plan, for when its commit has an unknown result.
+    pub(super) fn suspects(&self) -> Vec<Suspect> {
+        self.commit
+            .opens
+            .iter()
+            .filter_map(|open| {
+                let write = self.commit.writes.iter().find(|w| w.log == open.log)?;
+                let offset = usize::try_from(open.index.checked_sub(write.old_size)?).ok()?;
+                Some(Suspect {
+                    tenant: open.tenant,
+                    log: open.log,
+                    index: open.index,
+                    leaf: write.leaves.get(offset)?.bytes.clone(),
+                    opened: open.clone(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn leaf_row(
+    draft: &super::Draft,
+    work: &Work,
+    index: u64,
+    node: NodeId,
+    submission: &Submission,
+) -> Result<(LeafRow, Option<countersign_core::ports::rows::ClaimKey>), SigningError> {
+    let mut body = draft.body.clone();
+    if let LeafBody::Authorisation(a) = &mut body {
+        a.node = node.to_string();
+        a.epoch = work.head.epoch;
+    }
+    let mut leaf = Leaf::new(work.time.0, body);
+    if let Some(details) = &draft.details
+        && !matches!(draft.body, LeafBody::Authorisation(_))
+    {
+        leaf.request.clone_from(&details.request);
+        leaf.by = details.by(&draft.body);
+    }
+    let bytes = leaf
+        .encode()
+        .map_err(|e| SigningError::Internal(format!("leaf: {e}")))?;
+    let hash = merkle::leaf_hash(&bytes);
+    let details = draft
+        .details
+        .as_ref()
+        .map(|d| d.at(index))
+        .filter(|d| d.openings().next().is_some());
+    let details = details.map(|d| d.to_line());
+    let claim = match &submission.claim {
+        Some(ClaimDraft::First { key, .. } | ClaimDraft::Again { key, .. }) => Some(key.clone()),
+        _ => None,
+    };
+    Ok((
+        LeafRow {
+            bytes,
+            hash,
+            details,
+        },
+        claim,
+    ))
+}
+
+fn claim_write(claim: &ClaimDraft, opened: Option<(LogId, u64)>) -> ClaimWrite {
+    let (log, index) = opened.unwrap_or((LogId(uuid::Uuid::nil()), 0));
+    match claim.clone() {
+        ClaimDraft::First { key, body, expires } => ClaimWrite::First(ClaimRow {
+            key,
+            body,
+            state: ClaimState::InFlight,
+            attempt: 1,
+            log,
+            index,
+            expires,
+        }),
+        ClaimDraft::Again {
+            key,
+            body,
+            attempt,
+            expires,
+        } => ClaimWrite::Again(ClaimRow {
+            key,
+            body,
+            state: ClaimState::InFlight,
+            attempt,
+            log,
+            index,
+            expires,
+        }),
+        ClaimDraft::Settle {
+            key,
+            log,
+            index,
+            state,
+        } => ClaimWrite::Settle {
+            key,
+            log,
+            index,
+            state,
+        },
+    }
+}
+
+/// Moves one log: right edge, root, signed checkpoint.
+fn advance(log: LogId, work: &Work) -> Result<(LogWrite, PlannedLog, AppendedBatch), SigningError> {
+    let head = &work.head;
+    let mut frontier = head.frontier.clone();
+    let old_size = frontier.size();
+    let leaf_hashes: Vec<Hash> = work.leaves.iter().map(|l| l.hash).collect();
+    let appended = frontier.append_batch(&leaf_hashes);
+    let checkpoint: Arc<str> = Checkpoint {
+        origin: head.origin.to_string(),
+        size: frontier.size(),
+        root: appended.root,
+    }
+    .sign(&head.key)
+    .map_err(|e| SigningError::Internal(format!("checkpoint: {e}")))?
+    .into();
+    let write = LogWrite {
+        tenant: head.tenant,
+        log,
+        kind: head.kind,
+        origin: head.origin.to_string(),
+        epoch: head.epoch,
+        old_size,
+        new_size: frontier.size(),
+        frontier: frontier.to_bytes(),
+        checkpoint: checkpoint.to_string(),
+        last_time: work.time,
+        leaves: work.leaves.clone(),
+        subtrees: appended
+            .subtrees
+            .iter()
+            .map(|s| SubtreeRow {
+                level: s.level,
+                index: s.index,
+                hash: s.hash,
+            })
+            .collect(),
+    };
+    let planned = PlannedLog {
+        tenant: head.tenant,
+        log,
+        kind: head.kind,
+        origin: head.origin.clone(),
+        old_size,
+        root: appended.root,
+        frontier,
+        checkpoint,
+        last_time: work.time,
+        leaf_hashes,
+    };
+    Ok((write, planned, appended))
+}

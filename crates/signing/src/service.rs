@@ -1,0 +1,303 @@
+//! The service object: ports, settings, background work, shutdown.
+
+use crate::denials::Denials;
+use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
+use crate::service_keys::{ServiceSecrets, ServiceTokenKey};
+use crate::snapshot::Snapshots;
+use crate::{SealingKey, SigningError};
+use countersign_core::ports::ca::CertificateAuthority;
+use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
+use countersign_core::ports::store::{LogStore as _, ServiceStore as _, Store};
+use countersign_core::{Clock, KeyId, NodeId};
+use countersign_signing_log::commitment::HexHash;
+use countersign_signing_log::leaf::{KeyCheckpoint, LeafBody};
+use countersign_signing_log::note::VerifierKey;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The service's public name, in statements: for example `sign.example.com`.
+    pub service_name: String,
+    /// Prefix of log origins, for example `sign.example.com/log`. Fixed for the deployment's life.
+    pub origin_prefix: String,
+    /// No other node can be alive on this database (SQLite holds its lock).
+    pub alone: bool,
+    /// How long a log's lease lasts without a write.
+    pub lease: Duration,
+    /// How often refusals and key-log checkpoints are written into tenant logs.
+    pub bookkeeping: Duration,
+}
+
+/// What the service is wired to.
+pub struct Ports {
+    /// Database.
+    pub store: Arc<dyn Store>,
+    /// Tokens.
+    pub hsm: Arc<dyn Hsm>,
+    /// CAs with a connector.
+    pub cas: Vec<Arc<dyn CertificateAuthority>>,
+    /// Clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The public halves that others pin.
+#[derive(Debug, Clone)]
+pub struct ServiceKeys {
+    /// Name of the service.
+    pub service: String,
+    /// SubjectPublicKeyInfo of the service-statement key.
+    pub statement_spki: Vec<u8>,
+    /// Ed25519 public key of the log key.
+    pub log_public_key: [u8; 32],
+}
+
+/// Whether the parts answer.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    /// The database's error, if any.
+    pub database: Result<(), String>,
+    /// Tokens known to this node.
+    pub tokens: Vec<TokenHealth>,
+    /// Whether the service is draining.
+    pub stopping: bool,
+}
+
+/// The service. Cloning is cheap.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    ports: Ports,
+    node: NodeId,
+    secrets: ServiceSecrets,
+    sequencer: Sequencer,
+    snapshots: Snapshots,
+    denials: Denials,
+    checked: Mutex<HashSet<KeyId>>,
+    tasks: TaskTracker,
+    stopping: AtomicBool,
+}
+
+impl Service {
+    /// Starts the service: loads or makes the service keys, starts the log writer, closes what a
+    /// stopped run left open, begins the bookkeeping.
+    ///
+    /// # Errors
+    /// [`SigningError::Internal`] if the sealing key is not the database's; [`SigningError::Unavailable`]
+    /// if the database is away.
+    pub async fn start(
+        settings: Settings,
+        ports: Ports,
+        sealing: &SealingKey,
+    ) -> Result<Self, SigningError> {
+        let secrets = ServiceSecrets::load(&*ports.store, sealing, &*ports.clock).await?;
+        let node = NodeId::new();
+        let sequencer = Sequencer::start(
+            SequencerConfig {
+                origin_prefix: settings.origin_prefix.clone(),
+                node,
+                lease: settings.lease,
+                alone: settings.alone,
+            },
+            ports.store.clone(),
+            ports.hsm.clone(),
+            ports.clock.clone(),
+            *secrets.log_seed(),
+        );
+        let service = Self(Arc::new(Inner {
+            settings,
+            ports,
+            node,
+            secrets,
+            sequencer,
+            snapshots: Snapshots::default(),
+            denials: Denials::default(),
+            checked: Mutex::default(),
+            tasks: TaskTracker::new(),
+            stopping: AtomicBool::new(false),
+        }));
+        let closed = service.recover().await?;
+        if closed > 0 {
+            tracing::warn!(
+                closed,
+                "authorisations left open by an earlier run were closed as unknown"
+            );
+        }
+        tokio::spawn(service.clone().keep_books());
+        Ok(service)
+    }
+
+    /// Stops taking work, waits for what is under way, writes what is counted. `true` if all was
+    /// done within `deadline`; what was not is closed as `unknown` at the next start.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.0.stopping.store(true, Ordering::Release);
+        self.0.tasks.close();
+        let done = tokio::time::timeout(deadline, self.0.tasks.wait())
+            .await
+            .is_ok();
+        let rest = async {
+            self.flush_denials().await;
+            self.copy_checkpoints().await;
+            self.0.sequencer.stop().await;
+        };
+        tokio::time::timeout(deadline, rest).await.is_ok() && done
+    }
+
+    /// What others pin.
+    #[must_use]
+    pub fn service_keys(&self) -> ServiceKeys {
+        ServiceKeys {
+            service: self.0.settings.service_name.clone(),
+            statement_spki: self.0.secrets.statement_spki().to_vec(),
+            log_public_key: self.0.secrets.log_public(),
+        }
+    }
+
+    /// Keys of service tokens, the signing one first.
+    #[must_use]
+    pub fn token_keys(&self) -> &[ServiceTokenKey] {
+        self.0.secrets.token_keys()
+    }
+
+    /// Whether the parts answer.
+    pub async fn readiness(&self) -> Readiness {
+        Readiness {
+            database: self.store().probe().await.map_err(|e| e.to_string()),
+            tokens: self.hsm().health(),
+            stopping: self.stopping(),
+        }
+    }
+
+    /// The verifier key of a log.
+    ///
+    /// # Errors
+    /// [`SigningError::Invalid`] if the origin cannot be a key name.
+    pub fn vkey(&self, origin: &str) -> Result<String, SigningError> {
+        VerifierKey::new(origin, self.0.secrets.log_public())
+            .map(|k| k.to_string())
+            .map_err(|e| SigningError::invalid("origin", e.to_string()))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.0.ports.store
+    }
+
+    pub(crate) fn hsm(&self) -> &Arc<dyn Hsm> {
+        &self.0.ports.hsm
+    }
+
+    pub(crate) fn cas(&self) -> &[Arc<dyn CertificateAuthority>] {
+        &self.0.ports.cas
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.ports.clock
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn secrets(&self) -> &ServiceSecrets {
+        &self.0.secrets
+    }
+
+    pub(crate) fn sequencer(&self) -> &Sequencer {
+        &self.0.sequencer
+    }
+
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.0.snapshots
+    }
+
+    pub(crate) fn denials(&self) -> &Denials {
+        &self.0.denials
+    }
+
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.0.tasks
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.0.node
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn history_checked(&self, key: KeyId) -> bool {
+        self.0
+            .checked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&key)
+    }
+
+    pub(crate) fn mark_history_checked(&self, key: KeyId) {
+        self.0
+            .checked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key);
+    }
+
+    /// What a worker pins.
+    pub(crate) fn pins(&self) -> LogPins {
+        LogPins {
+            origin_prefix: self.0.settings.origin_prefix.clone(),
+            log_public_keys: vec![self.0.secrets.log_public()],
+        }
+    }
+
+    async fn keep_books(self) {
+        let mut ticks = tokio::time::interval(self.0.settings.bookkeeping);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut round: u32 = 0;
+        loop {
+            ticks.tick().await;
+            if self.stopping() {
+                return;
+            }
+            self.flush_denials().await;
+            self.copy_checkpoints().await;
+            round = round.wrapping_add(1);
+            if round.is_multiple_of(60)
+                && let Err(e) = self.store().forget_expired(self.clock().now()).await
+            {
+                tracing::warn!(error = %e, "expired rows could not be removed");
+            }
+        }
+    }
+
+    /// Key logs' checkpoints enter their tenant's log: a subscriber finds a key they were never told
+    /// of. Never on the signing path.
+    async fn copy_checkpoints(&self) {
+        for (key, (tenant, origin, size, root)) in self.0.sequencer.take_moved() {
+            let submission = Submission {
+                drafts: vec![Draft {
+                    tenant,
+                    log: tenant.into(),
+                    body: LeafBody::KeyCheckpoint(KeyCheckpoint {
+                        key: key.to_string(),
+                        origin,
+                        size,
+                        root: HexHash(root),
+                    }),
+                    details: None,
+                    opens: false,
+                }],
+                ..Submission::default()
+            };
+            if let Err(e) = self.sequencer().write_surely(submission).await {
+                tracing::warn!(%tenant, %key, error = ?e, "a key log's checkpoint could not be copied");
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a signing request needs to know of its signer, read once and kept: the tenant's version is
+//! the guard of the commit, so a copy that is too old is found out there, before any authorisation
+//! exists.
+
+use crate::{Service, SigningError};
+use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow};
+use countersign_core::ports::store::{Guard, KeyStore as _, TenantStore as _};
+use countersign_core::{KeyState, SignerLabel, TenantId};
+use countersign_grants::Grant;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Signers kept; beyond it the cache is emptied.
+const CACHED: usize = 10_000;
+
+/// A signer as of one version of its tenant.
+#[derive(Debug)]
+pub(crate) struct SignerSnapshot {
+    pub guard: Guard,
+    pub signer: SignerRow,
+    /// The key that signs, with its certificate.
+    pub active: Option<(KeyRow, CertificateRow)>,
+    /// Where there is no active key: the state of the newest.
+    pub newest_state: Option<KeyState>,
+    pub grants: Vec<Grant>,
+}
+
+/// The copies, by tenant so that a change drops just that tenant's.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshots(Mutex<HashMap<TenantId, HashMap<SignerLabel, Arc<SignerSnapshot>>>>);
+
+impl Snapshots {
+    pub(crate) fn forget(&self, tenant: TenantId) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&tenant);
+    }
+
+    fn get(&self, tenant: TenantId, signer: &SignerLabel) -> Option<Arc<SignerSnapshot>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant)?
+            .get(signer)
+            .cloned()
+    }
+
+    fn put(&self, snapshot: Arc<SignerSnapshot>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.values().map(HashMap::len).sum::<usize>() >= CACHED {
+            all.clear();
+        }
+        all.entry(snapshot.guard.tenant)
+            .or_default()
+            .insert(snapshot.signer.label.clone(), snapshot);
+    }
+}
+
+impl Service {
+    /// The signer as last seen, or read now.
+    pub(crate) async fn snapshot(
+        &self,
+        tenant: TenantId,
+        signer: &SignerLabel,
+    ) -> Result<Arc<SignerSnapshot>, SigningError> {
+        match self.snapshots().get(tenant, signer) {
+            Some(s) => Ok(s),
+            None => self.fresh_snapshot(tenant, signer).await,
+        }
+    }
+
+    /// The signer read now. The version is read first: whatever changes while we read makes the
+    /// guard fail, never the decision wrong.
+    pub(crate) async fn fresh_snapshot(
+        &self,
+        tenant: TenantId,
+        signer: &SignerLabel,
+    ) -> Result<Arc<SignerSnapshot>, SigningError> {
+        let store = self.store();
+        let row = store.tenant(tenant).await?.ok_or(SigningError::NotFound)?;
+        let signer = store
+            .signer(tenant, signer)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        let keys = store.keys_of(tenant, &signer.label).await?;
+        let mut active = None;
+        for key in &keys {
+            if key.state.signs()
+                && let Some(certificate) = store.certificate(tenant, key.id).await?
+            {
+                active = Some((key.clone(), certificate));
+                break;
+            }
+        }
+        let grants = store
+            .grants(tenant, &signer.label)
+            .await?
+            .into_iter()
+            .map(|g| {
+                serde_json::from_str(&g.json).map_err(|e| {
+                    SigningError::Internal(format!("grant {} cannot be read: {e}", g.id))
+                })
+            })
+            .collect::<Result<Vec<Grant>, _>>()?;
+        let snapshot = Arc::new(SignerSnapshot {
+            guard: Guard {
+                tenant,
+                version: row.version,
+            },
+            newest_state: keys.first().map(|k| k.state),
+            signer,
+            active,
+            grants,
+        });
+        self.snapshots().put(snapshot.clone());
+        Ok(snapshot)
+    }
+}

@@ -1,0 +1,452 @@
+//! One use of a key, in the only order there is: [`Service::authorise`] makes the leaf durable and
+//! gives an [`Authorised`]; only an `Authorised` can be [`Service::perform`]ed, once, since it is
+//! consumed. Nothing else in the service calls the token's `sign`.
+
+use crate::caller::Caller;
+use crate::sequencer::{ClaimDraft, DetailsDraft, Draft, NEAR, Placed, Refused, Submission};
+use crate::service_keys::random;
+use crate::{Service, SigningError};
+use countersign_core::failpoint;
+use countersign_core::ports::hsm::{HsmError, LogResync, SignOrder};
+use countersign_core::ports::rows::{ClaimKey, ClaimState, KeyRow};
+use countersign_core::ports::store::{Guard, LogStore as _};
+use countersign_core::{Digest, KeyId, LogId, RequestId, SignatureScheme, TenantId};
+use countersign_signing_log::commitment::{
+    LABEL_ARTIFACT, LABEL_CALLER, LABEL_TBS, Opening, Salt, digest_text,
+};
+use countersign_signing_log::leaf::{
+    Asserted, Authorisation, ContentKind, LeafBody, Outcome, OutcomeResult, Purpose,
+};
+use countersign_signing_log::receipt::Receipt;
+use countersign_x509::key::PublicKey;
+use sha2::{Digest as _, Sha256};
+
+/// How often a worker that fell behind is brought up before we give up.
+const SYNC_ROUNDS: usize = 8;
+
+/// What is to be authorised.
+pub(crate) struct KeyUse<'a> {
+    pub key: &'a KeyRow,
+    pub guard: Guard,
+    pub purpose: Purpose,
+    pub content: ContentKind,
+    pub scheme: SignatureScheme,
+    pub tbs: Digest,
+    pub artifact: Option<Digest>,
+    pub caller: &'a Caller,
+    pub request: &'a RequestId,
+    pub claim: Option<ClaimUse>,
+}
+
+/// The idempotency claim a use stands under.
+#[derive(Clone)]
+pub(crate) struct ClaimUse {
+    pub key: ClaimKey,
+    pub body: [u8; 32],
+    pub attempt: u32,
+    /// Index of the first attempt's leaf, for a further attempt.
+    pub repeats: Option<u64>,
+    pub expires: countersign_core::Micros,
+}
+
+/// A use whose leaf is durable. Consumed by [`Service::perform`].
+pub(crate) struct Authorised {
+    tenant: TenantId,
+    key: KeyId,
+    public: PublicKey,
+    placed: Placed,
+    scheme: SignatureScheme,
+    digest: Digest,
+    tbs: Opening,
+    artifact: Option<Opening>,
+    claim: Option<ClaimUse>,
+}
+
+/// A signature that was verified before it left.
+pub(crate) struct Performed {
+    /// DER for ECDSA.
+    pub signature: Vec<u8>,
+    /// Proof of the authorisation.
+    pub receipt: String,
+    /// Origin of the key's log.
+    pub origin: String,
+    close: Close,
+}
+
+/// What the outcome leaf needs.
+struct Close {
+    tenant: TenantId,
+    log: LogId,
+    index: u64,
+    claim: Option<ClaimUse>,
+}
+
+impl Service {
+    /// Writes the authorisation leaf. When it returns the leaf is durable and covered by a signed
+    /// checkpoint.
+    pub(crate) async fn authorise(&self, u: KeyUse<'_>) -> Result<Authorised, Refused> {
+        let error = |e: SigningError| Refused::Error(e);
+        let public = PublicKey::from_spki_der(&u.key.spki)
+            .map_err(|e| error(SigningError::Internal(format!("stored public key: {e}"))))?;
+        let tbs = opening(&u.tbs).map_err(error)?;
+        let artifact = u
+            .artifact
+            .as_ref()
+            .map(opening)
+            .transpose()
+            .map_err(error)?;
+        let caller = text_opening(&u.caller.record()).map_err(error)?;
+        let attempt = u.claim.as_ref().map_or(1, |c| c.attempt);
+        let body = Authorisation {
+            tenant: u.key.tenant.to_string(),
+            signer: u.key.signer.to_string(),
+            key: u.key.id.to_string(),
+            request: u.request.to_string(),
+            attempt,
+            repeats: u.claim.as_ref().and_then(|c| c.repeats),
+            purpose: u.purpose,
+            scheme: u.scheme.to_string(),
+            content: u.content,
+            asserted: if u.content == ContentKind::RawDigest {
+                Asserted::DigestOnly
+            } else {
+                Asserted::Typed
+            },
+            tbs: tbs.commitment(LABEL_TBS),
+            artifact: artifact.as_ref().map(|a| a.commitment(LABEL_ARTIFACT)),
+            caller: caller.commitment(LABEL_CALLER),
+            // Filled in by the writer, which alone knows the lease it writes under.
+            node: String::new(),
+            epoch: 0,
+        };
+        let claim = u.claim.as_ref().map(|c| match c.attempt {
+            1 => ClaimDraft::First {
+                key: c.key.clone(),
+                body: c.body,
+                expires: c.expires,
+            },
+            attempt => ClaimDraft::Again {
+                key: c.key.clone(),
+                body: c.body,
+                attempt,
+                expires: c.expires,
+            },
+        });
+        let submission = Submission {
+            drafts: vec![Draft {
+                tenant: u.key.tenant,
+                log: u.key.id.into(),
+                body: LeafBody::Authorisation(body),
+                details: Some(DetailsDraft {
+                    tbs: Some(tbs.clone()),
+                    artifact: artifact.clone(),
+                    caller: Some(caller),
+                    ..DetailsDraft::default()
+                }),
+                opens: true,
+            }],
+            guard: Some(u.guard),
+            claim,
+            ..Submission::default()
+        };
+        let mut placed = self.sequencer().write(submission).await?;
+        let placed = placed.pop().ok_or_else(|| {
+            error(SigningError::Internal(
+                "the writer gave no place in the log".into(),
+            ))
+        })?;
+        Ok(Authorised {
+            tenant: u.key.tenant,
+            key: u.key.id,
+            public,
+            placed,
+            scheme: u.scheme,
+            digest: u.tbs,
+            tbs,
+            artifact,
+            claim: u.claim,
+        })
+    }
+
+    /// Uses the key once and verifies the signature. On failure the outcome leaf is on its way
+    /// before this returns; on success the caller sends it with [`Service::settle`].
+    pub(crate) async fn perform(&self, a: Authorised) -> Result<Performed, SigningError> {
+        let close = Close {
+            tenant: a.tenant,
+            log: a.key.into(),
+            index: a.placed.index,
+            claim: a.claim,
+        };
+        let order = SignOrder {
+            key: a.key,
+            index: a.placed.index,
+            leaf: a.placed.leaf.clone(),
+            scheme: a.scheme,
+            digest: a.digest.clone(),
+            tbs_salt: a.tbs.salt.0,
+        };
+        failpoint::hit("server.before-worker");
+        let signature = match self.sign_with(a.tenant, order).await {
+            Ok(s) => s,
+            Err(Failure { error, unknown }) => {
+                let result = if unknown {
+                    OutcomeResult::Unknown
+                } else {
+                    OutcomeResult::Failed
+                };
+                self.close(
+                    close,
+                    result,
+                    Some(short(&error)),
+                    None,
+                    ClaimState::Unanswered,
+                );
+                return Err(error);
+            }
+        };
+        failpoint::hit("server.after-worker");
+        if a.public
+            .verify_digest(a.scheme, &a.digest, &signature)
+            .is_err()
+        {
+            // The signature is destroyed here: it is neither answered nor stored.
+            self.close(
+                close,
+                OutcomeResult::Failed,
+                Some("signature-invalid".into()),
+                None,
+                ClaimState::Unanswered,
+            );
+            return Err(SigningError::Unavailable(
+                "the token returned a signature that does not verify".into(),
+            ));
+        }
+        let receipt = Receipt {
+            leaf: a.placed.leaf,
+            artifact: a.artifact,
+            index: a.placed.index,
+            proof: a.placed.proof,
+            checkpoint_note: a.placed.checkpoint.to_string(),
+        }
+        .to_text();
+        Ok(Performed {
+            signature,
+            receipt,
+            origin: a.placed.origin.to_string(),
+            close,
+        })
+    }
+
+    /// Sends the outcome leaf of a success, without holding the answer.
+    pub(crate) fn settle(&self, performed: Performed, answer: Option<String>) {
+        let hash: [u8; 32] = Sha256::digest(&performed.signature).into();
+        let state = answer.map_or(ClaimState::Unanswered, |answer| ClaimState::Done { answer });
+        self.close(
+            performed.close,
+            OutcomeResult::Signed,
+            None,
+            Some(hash),
+            state,
+        );
+    }
+
+    fn close(
+        &self,
+        close: Close,
+        result: OutcomeResult,
+        reason: Option<String>,
+        signature: Option<[u8; 32]>,
+        state: ClaimState,
+    ) {
+        let service = self.clone();
+        self.tasks().spawn(async move {
+            let mut wait = std::time::Duration::from_millis(50);
+            loop {
+                failpoint::hit("server.before-outcome");
+                let submission = Submission {
+                    drafts: vec![Draft {
+                        tenant: close.tenant,
+                        log: close.log,
+                        body: LeafBody::Outcome(Outcome {
+                            of: close.index,
+                            result,
+                            signature_sha256: signature.map(countersign_signing_log::commitment::HexHash),
+                            reason: reason.clone(),
+                        }),
+                        details: None,
+                        opens: false,
+                    }],
+                    claim: close.claim.as_ref().map(|c| ClaimDraft::Settle {
+                        key: c.key.clone(),
+                        log: close.log,
+                        index: close.index,
+                        state: state.clone(),
+                    }),
+                    closes: vec![(close.log, close.index)],
+                    ..Submission::default()
+                };
+                match service.sequencer().write_surely(submission).await {
+                    Ok(_) => return,
+                    // Another node took the log over: it closes what we left, as unknown.
+                    Err(_) if service.stopping() => return,
+                    Err(e) => {
+                        tracing::warn!(log = %close.log, index = close.index, error = ?e, "outcome leaf waits");
+                        tokio::time::sleep(wait).await;
+                        wait = (wait * 2).min(std::time::Duration::from_secs(5));
+                    }
+                }
+            }
+        });
+    }
+
+    /// The token's `sign`, bringing its worker up to date where it fell behind.
+    async fn sign_with(&self, tenant: TenantId, order: SignOrder) -> Result<Vec<u8>, Failure> {
+        for _ in 0..SYNC_ROUNDS {
+            match self.hsm().sign(tenant, order.clone()).await {
+                Ok(signature) => return Ok(signature),
+                // The worker refused before use: the authorisation is still good.
+                Err(HsmError::LogBehind { size }) => self
+                    .bring_up(tenant, order.key, size, order.index)
+                    .await
+                    .map_err(|error| Failure {
+                        error,
+                        unknown: false,
+                    })?,
+                Err(HsmError::LogRewound { worker, offered }) => {
+                    return Err(Failure {
+                        error: SigningError::HistoryRewound {
+                            log: order.key.into(),
+                            worker,
+                            database: offered,
+                        },
+                        unknown: false,
+                    });
+                }
+                Err(e) => {
+                    return Err(Failure {
+                        unknown: e.outcome_unknown(),
+                        error: e.into(),
+                    });
+                }
+            }
+        }
+        Err(Failure {
+            error: SigningError::Unavailable(
+                "the token's worker could not be brought up to date".into(),
+            ),
+            unknown: false,
+        })
+    }
+
+    /// Brings a worker that remembers `size` leaves up to the head.
+    async fn bring_up(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        size: u64,
+        index: u64,
+    ) -> Result<(), SigningError> {
+        let log = LogId::from(key);
+        let head = self
+            .store()
+            .head(tenant, log)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        if size > head.size {
+            return Err(SigningError::HistoryRewound {
+                log,
+                worker: size,
+                database: head.size,
+            });
+        }
+        if head.size - size <= NEAR {
+            return self.sequencer().tell_worker(tenant, key, size).await;
+        }
+        let proof =
+            crate::logs::far_proof(self.store().clone(), tenant, log, size, head.size, index)
+                .await?;
+        self.hsm()
+            .resync(
+                tenant,
+                LogResync {
+                    key,
+                    checkpoint: head.checkpoint.into(),
+                    consistency_proof: proof.consistency,
+                    base_size: proof.base_size,
+                    base_frontier: proof.base_frontier,
+                    leaf_hashes: proof.leaf_hashes,
+                },
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Once per key and run: the worker must not remember more than the database has, or the
+    /// database is an old copy and nothing is signed (invariant 3).
+    pub(crate) async fn check_history(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+    ) -> Result<(), SigningError> {
+        if self.history_checked(key) {
+            return Ok(());
+        }
+        let log = LogId::from(key);
+        let head = self
+            .store()
+            .head(tenant, log)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        let worker = self.hsm().open_log(tenant, key).await?;
+        // Our own head may have moved since it was read: only a worker that is ahead of a fresh look
+        // is ahead.
+        if worker > head.size {
+            let head = self
+                .store()
+                .head(tenant, log)
+                .await?
+                .ok_or(SigningError::NotFound)?;
+            if worker > head.size {
+                return Err(SigningError::HistoryRewound {
+                    log,
+                    worker,
+                    database: head.size,
+                });
+            }
+        }
+        self.mark_history_checked(key);
+        let service = self.clone();
+        self.tasks().spawn(async move {
+            if let Err(e) = service.compare_inventory(tenant).await {
+                tracing::warn!(%tenant, error = %e, "the token's inventory could not be compared");
+            }
+        });
+        Ok(())
+    }
+}
+
+struct Failure {
+    error: SigningError,
+    /// Whether a signature may exist.
+    unknown: bool,
+}
+
+/// A salted opening of a digest, as text `algorithm:hex`.
+fn opening(digest: &Digest) -> Result<Opening, SigningError> {
+    text_opening(&digest_text(digest.algorithm().as_str(), digest.as_bytes()))
+}
+
+/// A salted opening of a text.
+pub(crate) fn text_opening(text: &str) -> Result<Opening, SigningError> {
+    let mut salt = [0u8; 32];
+    random(&mut salt)?;
+    Ok(Opening {
+        salt: Salt(salt),
+        value: text.as_bytes().to_vec(),
+    })
+}
+
+/// A reason short enough for a leaf.
+fn short(e: &SigningError) -> String {
+    e.to_string().chars().take(200).collect()
+}
