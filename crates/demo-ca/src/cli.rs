@@ -1,0 +1,81 @@
+//! The command line.
+
+use crate::misbehave::Misbehaviour;
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A DEMO certificate authority for Countersign. Its keys are plain files: never trust its root.
+#[derive(Debug, Parser)]
+#[command(name = "countersign-demo-ca", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the CA: orders over HTTPS, certificates and CRLs over HTTP.
+    Serve(ServeArgs),
+    /// Appraise a request and its service statement offline, and print the result as JSON.
+    ///
+    /// Exit code: 0 accepted, 1 rejected, 2 cannot be decided.
+    Appraise(AppraiseArgs),
+}
+
+/// What both commands appraise by.
+#[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// A statement key to pin (PEM `PUBLIC KEY`, or DER). May be given several times. There is no
+    /// default: `countersign service keys` shows a service's key.
+    #[arg(long = "trust-service-key", value_name = "FILE", num_args = 1..)]
+    pub(crate) trust_service_key: Vec<PathBuf>,
+    /// This CA's name, which a statement must carry as its audience.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) audience: String,
+    /// Take keys from software tokens (SoftHSM).
+    #[arg(long)]
+    pub(crate) allow_software: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Folder for keys, certificates and orders; made if absent.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Address for orders, HTTPS. Port 0 takes a free one and prints it.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Address for certificates and CRLs, plain HTTP as CSBR §7.1.2.3 wants them.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) listen_http: SocketAddr,
+    /// Base of the URLs written into certificates, if not the plain HTTP address itself.
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// How long an order stays open, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub(crate) order_lifetime: u32,
+    /// FOR TESTS: do wrong on purpose.
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub(crate) test_misbehave: Option<Misbehaviour>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AppraiseArgs {
+    /// The PKCS#10 request, DER or PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csr: PathBuf,
+    /// The service statement, DER or base64; without it, the one in the request is used.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) statement: Option<PathBuf>,
+    /// A piece of device evidence. May be given several times.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) evidence: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// Appraise as of this moment (RFC 3339, whole seconds, Z) instead of now.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+}

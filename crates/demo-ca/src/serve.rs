@@ -1,0 +1,166 @@
+//! Running the CA.
+
+use crate::api::{self, Ca};
+use crate::authority::Authority;
+use crate::cli::{ServeArgs, TrustArgs};
+use crate::error::Error;
+use crate::files;
+use crate::issuance::Counter;
+use crate::orders::OrderBook;
+use crate::tls;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use countersign_attestation::StatementKey;
+use countersign_attestation::request::CaPolicy;
+use countersign_core::{Clock, SystemClock};
+use serde_json::json;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
+    let statement_keys = pinned(&args.trust)?;
+    if statement_keys.is_empty() {
+        return Err(Error::Argument {
+            argument: "trust-service-key",
+            problem: "at least one is needed: there is no default anchor".to_owned(),
+        });
+    }
+    let https = listen(args.listen)?;
+    let http = listen(args.listen_http)?;
+    let (https_addr, http_addr) = (
+        address(&https, args.listen)?,
+        address(&http, args.listen_http)?,
+    );
+    let url = args
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("http://{http_addr}"));
+    let url = url.trim_end_matches('/').to_owned();
+    if !url.starts_with("http://") {
+        return Err(Error::Argument {
+            argument: "public-url",
+            problem: "must start with http:// (CSBR §7.1.2.3)".to_owned(),
+        });
+    }
+    let (tls, ca_file) = tls::open(&args.state, https_addr.ip())?;
+    let authority = Authority::open(&args.state.join("ca"), &url, SystemClock.now())?;
+    let roots = args.state.join("roots.pem");
+    files::write(
+        &roots,
+        authority.root.certificate().to_pem().as_bytes(),
+        0o644,
+    )?;
+    let ca = Arc::new(Ca {
+        counter: Counter {
+            authority,
+            audience: args.trust.audience.clone(),
+            statement_keys,
+            policy: policy(&args.trust),
+            misbehave: args.test_misbehave,
+        },
+        book: Mutex::new(OrderBook::open(&args.state.join("orders"))?),
+        order_lifetime_s: args.order_lifetime,
+        clock: Box::new(SystemClock),
+    });
+    banner(args);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Server)?;
+    runtime.block_on(async move {
+        let handle = Handle::new();
+        let orders = axum_server::from_tcp_rustls(https, RustlsConfig::from_config(tls))
+            .map_err(Error::Server)?
+            .handle(handle.clone())
+            .serve(api::orders(Arc::clone(&ca)).into_make_service());
+        let repository = axum_server::from_tcp(http)
+            .map_err(Error::Server)?
+            .handle(handle.clone())
+            .serve(api::repository(ca).into_make_service());
+        // One line that a script can read, and the only one on standard output.
+        println!(
+            "{}",
+            json!({
+                "listening": format!("https://{https_addr}"),
+                "http": url,
+                "ca_file": ca_file,
+                "roots": roots,
+            })
+        );
+        tokio::spawn(async move {
+            terminated().await;
+            handle.graceful_shutdown(Some(Duration::from_secs(5)));
+        });
+        tokio::try_join!(orders, repository)
+            .map(|_| ())
+            .map_err(Error::Server)
+    })
+}
+
+/// The statement keys the arguments pin.
+pub(crate) fn pinned(trust: &TrustArgs) -> Result<Vec<StatementKey>, Error> {
+    trust
+        .trust_service_key
+        .iter()
+        .map(|path| {
+            let bytes = files::read(path, 65_536)?;
+            StatementKey::from_pem(&bytes)
+                .or_else(|_| StatementKey::from_spki_der(&bytes))
+                .map_err(|e| Error::Content {
+                    path: path.clone(),
+                    problem: e.to_string(),
+                })
+        })
+        .collect()
+}
+
+/// The policy the arguments set.
+pub(crate) fn policy(trust: &TrustArgs) -> CaPolicy {
+    CaPolicy {
+        allow_software: trust.allow_software,
+        ..CaPolicy::default()
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let refused = |source| Error::Listen { address, source };
+    let listener = TcpListener::bind(address).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    Ok(listener)
+}
+
+fn address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, Error> {
+    listener
+        .local_addr()
+        .map_err(|source| Error::Listen { address, source })
+}
+
+fn banner(args: &ServeArgs) {
+    eprintln!("****************************************************************************");
+    eprintln!("*  DEMO CA. Its keys are plain files, it identifies nobody.                *");
+    eprintln!("*  Never install its root anywhere but in a test.                          *");
+    eprintln!("****************************************************************************");
+    if args.trust.allow_software {
+        eprintln!("It takes keys from software tokens (--allow-software).");
+    }
+    if let Some(how) = args.test_misbehave {
+        eprintln!("It misbehaves on purpose: {how:?} (--test-misbehave).");
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut term) => {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
