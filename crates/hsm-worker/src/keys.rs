@@ -1,0 +1,306 @@
+//! Key pairs: made in the token, read back, bound, found again, destroyed, counted.
+
+use crate::attributes::{private_template, read_back};
+use crate::binding::Binding;
+use crate::config::Profile;
+use crate::errors::module_error;
+use crate::spki::{ec_params, ec_spki, rsa_spki};
+use crate::state_dir::{StateDir, sync_dir};
+use crate::token::Token;
+use countersign_core::ports::hsm::Inventory;
+use countersign_core::{KeyAlgorithm, KeyFacts, KeyId};
+use countersign_hsm_protocol::WorkerError;
+use countersign_hsm_protocol::message::MAX_INVENTORY;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+use std::collections::BTreeSet;
+
+/// A key ready to sign.
+#[derive(Debug, Clone, Copy)]
+pub struct LoadedKey {
+    /// In the session it was found in.
+    pub handle: ObjectHandle,
+    /// Which kind.
+    pub algorithm: KeyAlgorithm,
+}
+
+/// Makes a key pair, or returns the one made under this id before.
+///
+/// Order: pair (with our `CKA_ID`) → read back → log memory → binding. A crash in between leaves an
+/// orphan that the next start reports, never a key that signs.
+///
+/// # Errors
+/// [`WorkerError::AttributeMismatch`] (the pair is destroyed), [`WorkerError::KeyIdTaken`], or the
+/// module's.
+pub fn generate(
+    token: &Token,
+    session: &Session,
+    dir: &StateDir,
+    profile: &Profile,
+    key: KeyId,
+    algorithm: KeyAlgorithm,
+    new_log: impl FnOnce() -> Result<(), WorkerError>,
+) -> Result<(Vec<u8>, KeyFacts), WorkerError> {
+    if let Some(binding) = Binding::read(dir, token.tenant(), key)? {
+        if binding.algorithm != algorithm || binding.destroying {
+            return Err(WorkerError::KeyIdTaken(format!(
+                "a key {} has it",
+                binding.algorithm
+            )));
+        }
+        load(token, session, dir, key)?;
+        return Ok((binding.spki()?, binding.facts));
+    }
+    if dir.destroyed(key).exists() || !find(session, key, None)?.is_empty() {
+        return Err(WorkerError::KeyIdTaken(
+            "by a destroyed key or by an object without a binding".into(),
+        ));
+    }
+    let label = format!("countersign {key}");
+    let mut public = vec![
+        Attribute::Id(key.as_bytes().to_vec()),
+        Attribute::Label(label.as_bytes().to_vec()),
+        Attribute::Token(true),
+        Attribute::Private(false),
+        Attribute::Verify(true),
+        Attribute::Encrypt(false),
+        Attribute::Wrap(false),
+        Attribute::VerifyRecover(false),
+    ];
+    let mechanism = if algorithm.is_rsa() {
+        let bits: u64 = if algorithm == KeyAlgorithm::Rsa4096 {
+            4096
+        } else {
+            3072
+        };
+        public.push(Attribute::ModulusBits(bits.into()));
+        public.push(Attribute::PublicExponent(vec![1, 0, 1]));
+        Mechanism::RsaPkcsKeyPairGen
+    } else {
+        public.push(Attribute::EcParams(ec_params(algorithm).to_vec()));
+        Mechanism::EccKeyPairGen
+    };
+    let private = private_template(profile, key, algorithm, &label);
+    let (public, private) = session
+        .generate_key_pair(&mechanism, &public, &private)
+        .map_err(|e| module_error(&e))?;
+
+    let finish = || -> Result<_, WorkerError> {
+        let attributes = read_back(session, profile, algorithm, private)?;
+        let spki = public_key_info(session, public, algorithm)?;
+        let token_facts = token.facts();
+        let facts = KeyFacts {
+            software: token_facts.software,
+            isolation: token_facts.isolation,
+            manufacturer: token_facts.manufacturer.clone(),
+            model: token_facts.model.clone(),
+            serial: token_facts.serial.clone(),
+            firmware: token_facts.firmware.clone(),
+            profile: token_facts.profile.clone(),
+            binding_mac: token.binding_mac(),
+            attributes,
+        };
+        new_log()?;
+        Binding::make(token, session, dir, key, algorithm, &spki, facts.clone())?;
+        Ok((spki, facts))
+    };
+    finish().inspect_err(|error| {
+        tracing::error!(%key, %error, "a key pair is destroyed right after generation");
+        for object in [private, public] {
+            if let Err(e) = session.destroy_object(object) {
+                tracing::error!(%key, error = %e, "and could not be destroyed: it is an orphan");
+            }
+        }
+    })
+}
+
+/// Finds a key by its `CKA_ID` and checks its binding and its public key.
+///
+/// # Errors
+/// [`WorkerError::NoSuchKey`], [`WorkerError::BindingBroken`], or the module's.
+pub fn load(
+    token: &Token,
+    session: &Session,
+    dir: &StateDir,
+    key: KeyId,
+) -> Result<LoadedKey, WorkerError> {
+    let binding = Binding::read(dir, token.tenant(), key)?
+        .filter(|b| !b.destroying)
+        .ok_or(WorkerError::NoSuchKey)?;
+    binding.verify(token, session)?;
+    let handle = one(&find(session, key, Some(ObjectClass::PRIVATE_KEY))?, key)?;
+    let public = one(&find(session, key, Some(ObjectClass::PUBLIC_KEY))?, key)?;
+    if public_key_info(session, public, binding.algorithm)? != binding.spki()? {
+        return Err(WorkerError::BindingBroken(format!(
+            "{key}: the token holds another public key"
+        )));
+    }
+    Ok(LoadedKey {
+        handle,
+        algorithm: binding.algorithm,
+    })
+}
+
+/// Destroys a key pair. The binding is marked first, so that a crash leaves a key that signs no
+/// more, and is kept under `destroyed/` after.
+///
+/// # Errors
+/// [`WorkerError::NoSuchKey`], or the module's; call again to finish.
+pub fn destroy(
+    token: &Token,
+    session: &Session,
+    dir: &StateDir,
+    key: KeyId,
+) -> Result<(), WorkerError> {
+    let broken = |e: std::io::Error| WorkerError::StateBroken(format!("{key}: {e}"));
+    let Some(mut binding) = Binding::read(dir, token.tenant(), key)? else {
+        return if dir.destroyed(key).exists() {
+            Ok(())
+        } else {
+            Err(WorkerError::NoSuchKey)
+        };
+    };
+    if !binding.destroying {
+        binding.verify(token, session)?;
+        binding.destroying = true;
+        binding.write(dir)?;
+    }
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        for object in find(session, key, Some(class))? {
+            session
+                .destroy_object(object)
+                .map_err(|e| module_error(&e))?;
+        }
+    }
+    std::fs::rename(dir.binding(key), dir.destroyed(key)).map_err(broken)?;
+    for sub in ["bindings", "destroyed"] {
+        sync_dir(&dir.file(sub)).map_err(broken)?;
+    }
+    tracing::warn!(%key, "key destroyed");
+    Ok(())
+}
+
+/// What is in the token, beside what is bound.
+///
+/// # Errors
+/// The module's.
+pub fn inventory(
+    token: &Token,
+    session: &Session,
+    dir: &StateDir,
+) -> Result<Inventory, WorkerError> {
+    let mut private = BTreeSet::new();
+    let mut all = BTreeSet::new();
+    let objects = session
+        .find_objects(&[Attribute::Token(true)])
+        .map_err(|e| module_error(&e))?;
+    for object in objects {
+        if token.binding_mac() && token.is_mac_key(session, object)? {
+            continue;
+        }
+        let mut id = Vec::new();
+        let mut is_private = false;
+        for attribute in session
+            .get_attributes(object, &[AttributeType::Id, AttributeType::Class])
+            .map_err(|e| module_error(&e))?
+        {
+            match attribute {
+                Attribute::Id(v) => id = v,
+                Attribute::Class(c) => is_private = c == ObjectClass::PRIVATE_KEY,
+                _ => {}
+            }
+        }
+        if is_private {
+            private.insert(id.clone());
+        }
+        all.insert(id);
+    }
+    let mut report = Inventory::default();
+    let bound = dir
+        .bound_keys()
+        .map_err(|e| WorkerError::StateBroken(e.to_string()))?;
+    for key in bound {
+        if private.contains(key.as_bytes().as_slice()) {
+            report.keys.push(key);
+        } else {
+            report.lost.push(key);
+        }
+        all.remove(key.as_bytes().as_slice());
+    }
+    report.orphans = all.iter().map(hex::encode).collect();
+    report.keys.truncate(MAX_INVENTORY);
+    report.lost.truncate(MAX_INVENTORY);
+    report.orphans.truncate(MAX_INVENTORY);
+    Ok(report)
+}
+
+fn find(
+    session: &Session,
+    key: KeyId,
+    class: Option<ObjectClass>,
+) -> Result<Vec<ObjectHandle>, WorkerError> {
+    let mut template = vec![
+        Attribute::Token(true),
+        Attribute::Id(key.as_bytes().to_vec()),
+    ];
+    template.extend(class.map(Attribute::Class));
+    session
+        .find_objects(&template)
+        .map_err(|e| module_error(&e))
+}
+
+fn one(found: &[ObjectHandle], key: KeyId) -> Result<ObjectHandle, WorkerError> {
+    match found {
+        [one] => Ok(*one),
+        [] => Err(WorkerError::NoSuchKey),
+        _ => Err(WorkerError::BindingBroken(format!(
+            "{key}: several objects have this id"
+        ))),
+    }
+}
+
+/// SPKI from the public object's own attributes (`CKA_PUBLIC_KEY_INFO` is optional; SoftHSM has none).
+fn public_key_info(
+    session: &Session,
+    public: ObjectHandle,
+    algorithm: KeyAlgorithm,
+) -> Result<Vec<u8>, WorkerError> {
+    let wanted: &[AttributeType] = if algorithm.is_rsa() {
+        &[
+            AttributeType::KeyType,
+            AttributeType::Modulus,
+            AttributeType::PublicExponent,
+        ]
+    } else {
+        &[
+            AttributeType::KeyType,
+            AttributeType::EcParams,
+            AttributeType::EcPoint,
+        ]
+    };
+    let (mut first, mut second, mut kind) = (Vec::new(), Vec::new(), None);
+    for attribute in session
+        .get_attributes(public, wanted)
+        .map_err(|e| module_error(&e))?
+    {
+        match attribute {
+            Attribute::KeyType(k) => kind = Some(k),
+            Attribute::Modulus(v) | Attribute::EcParams(v) => first = v,
+            Attribute::PublicExponent(v) | Attribute::EcPoint(v) => second = v,
+            _ => {}
+        }
+    }
+    let spki = if algorithm.is_rsa() {
+        (kind == Some(KeyType::RSA))
+            .then(|| rsa_spki(algorithm, &first, &second))
+            .flatten()
+    } else {
+        (kind == Some(KeyType::EC) && first == ec_params(algorithm))
+            .then(|| ec_spki(algorithm, &second))
+            .flatten()
+    };
+    spki.ok_or_else(|| {
+        WorkerError::BindingBroken(format!("the public key read back is not {algorithm}"))
+    })
+}

@@ -1,0 +1,329 @@
+//! The socket: frames in, checks in the order of arrival, answers out.
+
+use crate::authorise::check_leaf;
+use crate::logs::lock;
+use crate::run::{TokenSlot, Worker};
+use crate::signer::{Job, Work};
+use crate::token::Token;
+use countersign_core::failpoint;
+use countersign_hsm_protocol::frame::{self, MAX_LEAF_HASHES};
+use countersign_hsm_protocol::message::SignRequest;
+use countersign_hsm_protocol::{
+    ClientHello, Reply, Request, RequestBody, Response, TokenState, VERSION, WorkerError,
+    WorkerHello,
+};
+use serde::de::DeserializeOwned;
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// The server has one connection; tests and an operator's tool may have some more.
+const MAX_CONNECTIONS: usize = 16;
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// A client that does not read its answers for so long loses its connection.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Who waits for an answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    connection: Arc<Mutex<UnixStream>>,
+    id: u64,
+}
+
+impl Answer {
+    /// The request's id.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Answers. If the client is gone, so is the answer: a signature in it is destroyed.
+    pub fn send(&self, result: Result<Reply, WorkerError>) {
+        let response = Response {
+            id: self.id,
+            result,
+        };
+        match frame::encode(&response) {
+            Ok(bytes) => {
+                let mut stream = lock(&self.connection);
+                if let Err(e) = stream.write_all(&bytes) {
+                    tracing::warn!(id = self.id, error = %e, "an answer could not be sent");
+                    // A frame may be cut: the connection is of no more use.
+                    let _ = stream.shutdown(std::net::Shutdown::Both);
+                }
+            }
+            Err(e) => tracing::error!(id = self.id, error = %e, "an answer does not fit a frame"),
+        }
+    }
+}
+
+/// Makes the socket, 0600 in the 0700 state folder.
+///
+/// # Errors
+/// The system's.
+pub fn listen(worker: &Worker) -> io::Result<UnixListener> {
+    let path = worker.dir.file("worker.sock");
+    // The folder's lock is ours, so a socket that is there is a dead worker's.
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Accepts connections for ever.
+pub fn accept(worker: &Arc<Worker>, listener: &UnixListener) {
+    let open = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        let stream = match stream {
+            Ok(s) => s,
+            Err(e) => {
+                tracing::warn!(error = %e, "accept");
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        if !same_user(&stream) {
+            tracing::error!("a connection of another user was refused");
+            continue;
+        }
+        if open.load(Ordering::Relaxed) >= MAX_CONNECTIONS {
+            tracing::warn!("too many connections");
+            continue;
+        }
+        open.fetch_add(1, Ordering::Relaxed);
+        let (worker, open) = (Arc::clone(worker), Arc::clone(&open));
+        let spawned = std::thread::Builder::new()
+            .name("connection".into())
+            .spawn(move || {
+                // A panic on hostile bytes ends the connection only.
+                let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    serve_connection(&worker, stream)
+                }));
+                match served {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => tracing::warn!(error = %e, "connection closed"),
+                    Err(_) => tracing::error!("connection closed by a panic"),
+                }
+                open.fetch_sub(1, Ordering::Relaxed);
+            });
+        if spawned.is_err() {
+            tracing::error!("no thread for a connection");
+        }
+    }
+}
+
+/// Only our own user is heard (`SO_PEERCRED`), whatever the folder's permissions became.
+fn same_user(stream: &UnixStream) -> bool {
+    rustix::net::sockopt::socket_peercred(stream)
+        .is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+}
+
+fn serve_connection(worker: &Worker, stream: UnixStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(HELLO_WITHIN))?;
+    stream.set_write_timeout(Some(WRITE_WITHIN))?;
+    let writer = Arc::new(Mutex::new(stream.try_clone()?));
+    let mut reader = BufReader::with_capacity(64 * 1024, stream);
+    let Some(hello) = read_message::<ClientHello>(&mut reader)? else {
+        return Ok(());
+    };
+    let answer = frame::encode(&WorkerHello {
+        version: VERSION,
+        pid: std::process::id(),
+        token: worker.token_state(),
+    })
+    .map_err(io::Error::other)?;
+    lock(&writer).write_all(&answer)?;
+    if hello.version != VERSION {
+        return Err(io::Error::other("another protocol version"));
+    }
+    reader.get_ref().set_read_timeout(None)?;
+    while let Some(request) = read_message::<Request>(&mut reader)? {
+        let answer = Answer {
+            connection: Arc::clone(&writer),
+            id: request.id,
+        };
+        let deadline = Instant::now()
+            .checked_add(Duration::from_millis(u64::from(request.deadline_ms)))
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        if let Some(result) = handle(worker, request.body, deadline, &answer) {
+            if let Err(error) = &result {
+                tracing::info!(id = request.id, %error, "refused");
+            }
+            answer.send(result);
+        }
+    }
+    Ok(())
+}
+
+/// Checks a request in its turn. `None`: a thread will answer.
+fn handle(
+    worker: &Worker,
+    body: RequestBody,
+    deadline: Instant,
+    answer: &Answer,
+) -> Option<Result<Reply, WorkerError>> {
+    if matches!(body, RequestBody::Ping) {
+        return Some(Ok(Reply::Pong));
+    }
+    if let RequestBody::InitToken {
+        tenant,
+        label,
+        pins,
+    } = body
+    {
+        return Some(worker.init_token(tenant, &label, &pins).map(Reply::Token));
+    }
+    let token = match &*worker.token() {
+        TokenSlot::Ready(token) => Arc::clone(token),
+        TokenSlot::Absent(_) => return Some(Err(WorkerError::TokenAbsent)),
+        TokenSlot::Failed(error) => return Some(Err(error.clone())),
+    };
+    match check(worker, &token, body) {
+        Ok(Checked::Done(reply)) => Some(Ok(reply)),
+        Ok(Checked::For(work, place)) => {
+            place.fill(Job {
+                work,
+                deadline,
+                answer: answer.clone(),
+                token,
+            });
+            None
+        }
+        Err(error) => Some(Err(error)),
+    }
+}
+
+enum Checked<'a> {
+    Done(Reply),
+    For(Work, crate::signer::Place<'a>),
+}
+
+fn check<'a>(
+    worker: &'a Worker,
+    token: &Token,
+    body: RequestBody,
+) -> Result<Checked<'a>, WorkerError> {
+    let size = |size| Ok(Checked::Done(Reply::Log { size }));
+    match body {
+        RequestBody::Ping | RequestBody::InitToken { .. } => Ok(Checked::Done(Reply::Pong)),
+        RequestBody::OpenLog { key } => {
+            let log = worker.logs.get(token, key)?;
+            let seen = lock(&log).log.size();
+            size(seen)
+        }
+        RequestBody::Advance {
+            key,
+            checkpoint,
+            from_size,
+            leaf_hashes,
+        } => {
+            bounded(&leaf_hashes)?;
+            let log = worker.logs.get(token, key)?;
+            let mut log = lock(&log);
+            let new = log.log.advance(&checkpoint, from_size, &leaf_hashes)?;
+            log.write_mark(key)
+                .inspect_err(|_| worker.logs.forget(key))?;
+            size(new)
+        }
+        RequestBody::Resync {
+            key,
+            checkpoint,
+            consistency_proof,
+            base_size,
+            base_frontier,
+            leaf_hashes,
+        } => {
+            bounded(&leaf_hashes)?;
+            let log = worker.logs.get(token, key)?;
+            let mut log = lock(&log);
+            let new = log.log.resync(
+                &checkpoint,
+                &consistency_proof,
+                base_size,
+                &base_frontier,
+                &leaf_hashes,
+            )?;
+            log.write_mark(key)
+                .inspect_err(|_| worker.logs.forget(key))?;
+            size(new)
+        }
+        RequestBody::Sign(request) => check_sign(worker, token, request),
+        RequestBody::GenerateKey { key, algorithm } => Ok(Checked::For(
+            Work::Generate { key, algorithm },
+            worker.queue.place()?,
+        )),
+        RequestBody::DestroyKey { key } => {
+            Ok(Checked::For(Work::Destroy { key }, worker.queue.place()?))
+        }
+        RequestBody::Inventory => Ok(Checked::For(Work::Inventory, worker.queue.place()?)),
+    }
+}
+
+/// Design invariant 2: no use before its record.
+fn check_sign<'a>(
+    worker: &'a Worker,
+    token: &Token,
+    request: SignRequest,
+) -> Result<Checked<'a>, WorkerError> {
+    failpoint::hit("worker.before-check");
+    let log = worker.logs.get(token, request.key)?;
+    let mut log = lock(&log);
+    log.log.check_open(request.index, &request.leaf)?;
+    check_leaf(token.tenant(), &request)?;
+    let place = worker.queue.place()?;
+    // From here on the leaf is used, whatever becomes of the signature.
+    if !log.log.close(request.index) {
+        return Err(WorkerError::LeafAlreadyUsed);
+    }
+    failpoint::hit("worker.after-check");
+    Ok(Checked::For(Work::Sign(request), place))
+}
+
+fn bounded(leaf_hashes: &[[u8; 32]]) -> Result<(), WorkerError> {
+    if leaf_hashes.len() <= MAX_LEAF_HASHES {
+        Ok(())
+    } else {
+        Err(WorkerError::BadRequest {
+            field: "leaf_hashes".into(),
+            problem: format!("at most {MAX_LEAF_HASHES}"),
+        })
+    }
+}
+
+/// One message; `None` at the end of the connection between two frames.
+fn read_message<T: DeserializeOwned>(reader: &mut impl Read) -> io::Result<Option<T>> {
+    let mut prefix = [0; 4];
+    match reader.read_exact(&mut prefix) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let length = frame::payload_length(prefix).map_err(io::Error::other)?;
+    let mut payload = vec![0; length];
+    reader.read_exact(&mut payload)?;
+    frame::decode(&payload).map(Some).map_err(io::Error::other)
+}
+
+impl Worker {
+    /// What the hello says of the token.
+    pub(crate) fn token_state(&self) -> TokenState {
+        match &*self.token() {
+            TokenSlot::Absent(_) => TokenState::Absent,
+            TokenSlot::Ready(token) => TokenState::Ready {
+                tenant: token.tenant(),
+            },
+            TokenSlot::Failed(WorkerError::Latched(reason)) => TokenState::Latched {
+                reason: reason.clone(),
+            },
+            TokenSlot::Failed(error) => TokenState::Failed {
+                error: error.clone(),
+            },
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The threads that call the module: each has one session and the handles found in it.
+//!
+//! A PKCS#11 session does one operation at a time and is not for two threads (v3.1 §5.6); more
+//! threads than the device has parallelism only lengthen the queue.
+
+use crate::keys::{self, LoadedKey};
+use crate::logs::lock;
+use crate::run::Worker;
+use crate::server::Answer;
+use crate::spki::{digest_info, ecdsa_der};
+use crate::token::{EpochSession, Token};
+use countersign_core::failpoint;
+use countersign_core::{KeyAlgorithm, KeyId, SignatureScheme};
+use countersign_hsm_protocol::message::SignRequest;
+use countersign_hsm_protocol::{ErrorClass, Reply, WorkerError};
+use cryptoki::mechanism::Mechanism;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Most handles one session remembers; then it forgets all and finds them again.
+const MAX_HANDLES: usize = 4096;
+
+/// Work for a session.
+#[derive(Debug)]
+pub enum Work {
+    /// A signature that the log has authorised: the leaf is checked and closed.
+    Sign(SignRequest),
+    /// A key pair.
+    Generate {
+        /// Its id.
+        key: KeyId,
+        /// Its kind.
+        algorithm: KeyAlgorithm,
+    },
+    /// The end of a key pair.
+    Destroy {
+        /// Its id.
+        key: KeyId,
+    },
+    /// What is there.
+    Inventory,
+}
+
+/// Work, its deadline and who waits for it.
+#[derive(Debug)]
+pub struct Job {
+    /// What.
+    pub work: Work,
+    /// Not begun after this moment.
+    pub deadline: Instant,
+    /// For whom.
+    pub answer: Answer,
+    /// Of which token.
+    pub token: Arc<Token>,
+}
+
+/// The bounded queue before the threads.
+#[derive(Debug)]
+pub struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    jobs: VecDeque<Job>,
+    reserved: usize,
+    running: usize,
+    closed: bool,
+}
+
+/// A place in the queue, taken before an authorisation is used up.
+#[derive(Debug)]
+pub struct Place<'a>(Option<&'a Queue>);
+
+impl Queue {
+    /// Room for `capacity` waiting jobs.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            capacity,
+        }
+    }
+
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// [`WorkerError::Busy`] or [`WorkerError::Stopping`]; nothing was done.
+    pub fn place(&self) -> Result<Place<'_>, WorkerError> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(WorkerError::Stopping);
+        }
+        if state.jobs.len().saturating_add(state.reserved) >= self.capacity {
+            return Err(WorkerError::Busy);
+        }
+        state.reserved = state.reserved.saturating_add(1);
+        Ok(Place(Some(self)))
+    }
+
+    /// No more work; what waits is still done.
+    pub fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether nothing waits or runs.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        let state = lock(&self.state);
+        state.jobs.is_empty() && state.running == 0 && state.reserved == 0
+    }
+
+    /// The next job; `None` once closed and empty.
+    fn next(&self) -> Option<Job> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                state.running = state.running.saturating_add(1);
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn done(&self) {
+        let mut state = lock(&self.state);
+        state.running = state.running.saturating_sub(1);
+    }
+}
+
+impl Place<'_> {
+    /// Puts the job there.
+    pub fn fill(mut self, job: Job) {
+        if let Some(queue) = self.0.take() {
+            let mut state = lock(&queue.state);
+            state.reserved = state.reserved.saturating_sub(1);
+            state.jobs.push_back(job);
+            drop(state);
+            queue.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(queue) = self.0.take() {
+            let mut state = lock(&queue.state);
+            state.reserved = state.reserved.saturating_sub(1);
+        }
+    }
+}
+
+/// One thread's life.
+pub fn run(worker: &Worker) {
+    let mut signer = Signer {
+        worker,
+        session: None,
+    };
+    while let Some(job) = worker.queue.next() {
+        let Job {
+            work,
+            deadline,
+            answer,
+            token,
+        } = job;
+        let result = if Instant::now() >= deadline {
+            Err(WorkerError::Expired)
+        } else {
+            // A panic ends this job and its session, not the thread.
+            catch_unwind(AssertUnwindSafe(|| signer.work(&token, &work))).unwrap_or_else(|_| {
+                signer.session = None;
+                Err(WorkerError::Internal("a panic; see the log".into()))
+            })
+        };
+        let fatal = matches!(
+            result,
+            Err(WorkerError::Module {
+                class: ErrorClass::Fatal,
+                ..
+            })
+        );
+        if let Err(error) = &result {
+            tracing::warn!(id = answer.id(), %error, "request failed");
+        }
+        failpoint::hit("worker.before-answer");
+        answer.send(result);
+        worker.queue.done();
+        if fatal {
+            worker.stop(crate::run::Stop::ModuleDied);
+        }
+    }
+}
+
+struct Signer<'a> {
+    worker: &'a Worker,
+    session: Option<Cached>,
+}
+
+struct Cached {
+    open: EpochSession,
+    handles: HashMap<KeyId, LoadedKey>,
+}
+
+impl Signer<'_> {
+    fn work(&mut self, token: &Token, work: &Work) -> Result<Reply, WorkerError> {
+        let dir = &self.worker.dir;
+        match work {
+            Work::Sign(request) => self.sign(token, request),
+            Work::Generate { key, algorithm } => {
+                let rw = token.rw_session()?;
+                let new_log = || self.worker.logs.create(token.tenant(), *key);
+                keys::generate(
+                    token,
+                    &rw.session,
+                    dir,
+                    &self.worker.profile,
+                    *key,
+                    *algorithm,
+                    new_log,
+                )
+                .map(|(spki, facts)| Reply::Key { spki, facts })
+            }
+            Work::Destroy { key } => {
+                let rw = token.rw_session()?;
+                let result = keys::destroy(token, &rw.session, dir, *key);
+                self.worker.logs.forget(*key);
+                result.map(|()| Reply::Destroyed)
+            }
+            Work::Inventory => self
+                .retrying(token, |cached| {
+                    keys::inventory(token, &cached.open.session, dir)
+                })
+                .map(Reply::Inventory),
+        }
+    }
+
+    fn sign(&mut self, token: &Token, request: &SignRequest) -> Result<Reply, WorkerError> {
+        let dir = Arc::clone(&self.worker.dir);
+        let signature = self.retrying(token, |cached| {
+            let loaded = match cached.handles.get(&request.key) {
+                Some(loaded) => *loaded,
+                None => {
+                    let loaded = keys::load(token, &cached.open.session, &dir, request.key)?;
+                    if cached.handles.len() >= MAX_HANDLES {
+                        cached.handles.clear();
+                    }
+                    cached.handles.insert(request.key, loaded);
+                    loaded
+                }
+            };
+            let digest = request.digest.as_bytes();
+            let built;
+            let (mechanism, data) = match (request.scheme, loaded.algorithm.is_rsa()) {
+                (SignatureScheme::RsaPkcs1(hash), true) => {
+                    built = digest_info(hash, digest);
+                    (Mechanism::RsaPkcs, built.as_slice())
+                }
+                (SignatureScheme::Ecdsa(_), false) => (Mechanism::Ecdsa, digest),
+                _ => return Err(WorkerError::SchemeNotOfKey),
+            };
+            failpoint::hit("worker.before-c-sign");
+            let raw = token
+                .raw()
+                .sign(&cached.open.session, &mechanism, loaded.handle, data)
+                .map_err(|e| crate::errors::module_error(&e))?;
+            failpoint::hit("worker.after-c-sign");
+            if loaded.algorithm.is_rsa() {
+                Ok(raw)
+            } else {
+                ecdsa_der(loaded.algorithm, &raw).ok_or_else(|| {
+                    WorkerError::Internal("the module's ECDSA signature has a wrong length".into())
+                })
+            }
+        })?;
+        Ok(Reply::Signed { signature })
+    }
+
+    /// Runs `f` in this thread's session, and once more where PKCS#11 says that only handle,
+    /// session or login were stale: in those cases nothing was signed.
+    fn retrying<T>(
+        &mut self,
+        token: &Token,
+        f: impl Fn(&mut Cached) -> Result<T, WorkerError>,
+    ) -> Result<T, WorkerError> {
+        let mut again = true;
+        loop {
+            let (result, epoch) = match self.session.take() {
+                Some(mut cached) => {
+                    let epoch = cached.open.epoch;
+                    let result = f(&mut cached);
+                    // After any error of the module an operation may be left active: the session
+                    // goes, and with it its handles.
+                    if !matches!(result, Err(WorkerError::Module { .. })) {
+                        self.session = Some(cached);
+                    }
+                    (result, epoch)
+                }
+                None => {
+                    let open = token.session()?;
+                    self.session = Some(Cached {
+                        open,
+                        handles: HashMap::new(),
+                    });
+                    continue;
+                }
+            };
+            match &result {
+                Err(WorkerError::Module { class, .. }) if again => match class {
+                    ErrorClass::StaleHandle | ErrorClass::SessionGone => again = false,
+                    ErrorClass::LoginGone => {
+                        again = false;
+                        token.login_again(epoch, &self.worker.dir, &self.worker.config)?;
+                    }
+                    _ => return result,
+                },
+                _ => return result,
+            }
+        }
+    }
+}
