@@ -88,6 +88,10 @@ impl TbsBuilder {
     /// # Errors
     /// [`BuildError`].
     pub fn build(&self) -> Result<Vec<u8>, BuildError> {
+        self.build_with(&self.extensions()?)
+    }
+
+    pub(crate) fn build_with(&self, extensions: &[Vec<u8>]) -> Result<Vec<u8>, BuildError> {
         let serial = asn1::strip_zeros(&self.serial);
         if serial.is_empty() || serial.len() > 20 {
             return Err(BuildError::Serial);
@@ -99,7 +103,6 @@ impl TbsBuilder {
         for (der, field) in [(&self.issuer, "issuer"), (&self.subject, "subject")] {
             asn1::Cursor::single(der, asn1::SEQUENCE, field)?;
         }
-        let extensions = self.extensions()?;
         let parts: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
         Ok(asn1::sequence(&[
             &asn1::tlv(context(0), &[&asn1::unsigned(&[2])]),
@@ -116,7 +119,7 @@ impl TbsBuilder {
         ]))
     }
 
-    fn extensions(&self) -> Result<Vec<Vec<u8>>, BuildError> {
+    pub(crate) fn extensions(&self) -> Result<Vec<Vec<u8>>, BuildError> {
         let ski = hash::sha1(key::subject_public_key(&self.spki)?);
         let aki = hash::sha1(key::subject_public_key(&self.issuer_spki)?);
         let mut out = Vec::new();
@@ -201,7 +204,7 @@ fn basic_constraints(path_len: Option<u8>) -> Vec<u8> {
     extension(&oid::BASIC_CONSTRAINTS, true, &body)
 }
 
-fn extension(id: &ObjectIdentifier, critical: bool, body: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(id: &ObjectIdentifier, critical: bool, body: &[u8]) -> Vec<u8> {
     let value = asn1::octet_string(body);
     if critical {
         asn1::sequence(&[&asn1::oid(id), &asn1::boolean_true(), &value])

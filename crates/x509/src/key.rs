@@ -289,7 +289,7 @@ pub fn scheme_of(algorithm_der: &[u8]) -> Option<SignatureScheme> {
 /// [`SignatureInvalid`] if the two halves are empty, unequal, longer than 66 bytes or zero.
 pub fn ecdsa_raw_to_der(raw: &[u8]) -> Result<Vec<u8>, SignatureInvalid> {
     let half = raw.len() / 2;
-    if raw.is_empty() || raw.len() % 2 != 0 || half > 66 {
+    if raw.is_empty() || !raw.len().is_multiple_of(2) || half > 66 {
         return Err(SignatureInvalid);
     }
     let (r, s) = raw.split_at(half);

@@ -1,7 +1,6 @@
 //! PEM armour (RFC 7468).
 
-use der::Document;
-use der::pem::LineEnding;
+use der::pem::{self, LineEnding};
 
 /// Text that is not the PEM it should be. Retrying cannot help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,10 +27,8 @@ pub enum PemError {
 /// Wraps DER in armour.
 #[must_use]
 pub fn encode(label: &'static str, der: &[u8]) -> String {
-    // Fails only for malformed DER headers or labels; ours are constants over DER we built or parsed.
-    Document::try_from(der)
-        .and_then(|d| d.to_pem(label, LineEnding::LF))
-        .unwrap_or_default()
+    // Fails only for a malformed label or an absurd length; our labels are constants.
+    pem::encode_string(label, LineEnding::LF, der).unwrap_or_default()
 }
 
 /// The one block with `label`. Text before and after it is ignored.
@@ -66,14 +63,14 @@ pub fn decode_all(label: &str, text: &str) -> Result<Vec<Vec<u8>>, PemError> {
         if out.len() >= MAX_BLOCKS {
             return Err(PemError::TooMany);
         }
-        let (found, document) = Document::from_pem(one).map_err(|_| malformed())?;
+        let (found, der) = pem::decode_vec(one.as_bytes()).map_err(|_| malformed())?;
         if found != label {
             return Err(PemError::WrongLabel {
                 wanted: label.to_owned(),
                 found: found.chars().take(64).collect(),
             });
         }
-        out.push(document.as_bytes().to_vec());
+        out.push(der);
         rest = block.get(end..).unwrap_or_default();
     }
     Ok(out)

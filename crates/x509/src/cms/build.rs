@@ -167,7 +167,7 @@ fn check(parts: &SignedDataParts, leaf: &Certificate) -> Result<(), CmsError> {
             let t = c.any("econtent")?;
             c.finish("econtent")?;
             // RFC 5652 §5.4: the content octets, without tag and length. Authenticode likewise.
-            hash::hash(parts.digest, t.value) == stated
+            hash::digest(parts.digest, t.value).as_bytes() == stated
         }
     };
     if !matches {

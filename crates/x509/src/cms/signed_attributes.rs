@@ -151,7 +151,9 @@ fn ess_names(value: &[u8], v2: bool, certificate: &Certificate) -> Result<bool, 
     };
     let stated = first.expect(OCTET_STRING, F)?.value;
     let computed = if v2 {
-        hash::hash(algorithm, certificate.der())
+        hash::digest(algorithm, certificate.der())
+            .as_bytes()
+            .to_vec()
     } else {
         hash::sha1(certificate.der()).to_vec()
     };

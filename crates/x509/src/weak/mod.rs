@@ -102,7 +102,7 @@ pub fn check_rsa(n: &[u8], e: &[u8], list: Option<&dyn WeakKeyList>) -> Vec<KeyC
         format!("{bits} bits, at least 3072 are needed"),
         "CSBR §6.1.5.2",
     )];
-    if bits > MAX_BITS || bits < 64 {
+    if !(64..=MAX_BITS).contains(&bits) {
         // Nothing below is meaningful, and hostile sizes must not cost time.
         return out;
     }
@@ -333,7 +333,10 @@ fn primes_below(end: u64) -> impl Iterator<Item = u64> {
 }
 
 fn is_small_prime(n: u64) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n >= 2
+        && (2..)
+            .take_while(|d| d * d <= n)
+            .all(|d| !n.is_multiple_of(d))
 }
 
 /// `base^exponent mod modulus` for a modulus below 2^32.
