@@ -6,7 +6,7 @@ use crate::sequencer::{Draft, Submission};
 use crate::tenants::{by, cut, tenant_draft, text};
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, LogHead, OrderRow, SignerRow};
-use countersign_core::ports::store::{Effect, Guard, KeyStore as _, LogStore as _};
+use countersign_core::ports::store::{Effect, Guard};
 use countersign_core::{
     KeyAlgorithm, KeyEvent, KeyId, KeyState, RequestId, SignerName, TenantName,
 };

@@ -4,7 +4,7 @@
 use crate::caller::Caller;
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::LogHead;
-use countersign_core::ports::store::{LogStore as _, Store};
+use countersign_core::ports::store::Store;
 use countersign_core::{LogId, TenantId, TenantName};
 use countersign_signing_log::Hash;
 use countersign_signing_log::proof_from::{self, NodeLookup};

@@ -3,7 +3,7 @@
 use crate::sequencer::{ClaimDraft, Draft, Refused, Submission};
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{ClaimState, OpenAuthorisation};
-use countersign_core::ports::store::{KeyStore as _, LogStore as _};
+
 use countersign_signing_log::leaf::{LeafBody, Outcome, OutcomeResult};
 
 /// Authorisations closed in one round.

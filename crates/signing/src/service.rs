@@ -7,7 +7,7 @@ use crate::snapshot::Snapshots;
 use crate::{SealingKey, SigningError};
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
-use countersign_core::ports::store::{LogStore as _, ServiceStore as _, Store};
+use countersign_core::ports::store::Store;
 use countersign_core::{Clock, KeyId, NodeId};
 use countersign_signing_log::commitment::HexHash;
 use countersign_signing_log::leaf::{KeyCheckpoint, LeafBody};

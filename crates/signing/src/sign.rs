@@ -12,7 +12,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_content::{ContentType, Parsed, Submission};
 use countersign_core::ports::rows::{CertificateRow, ClaimKey, ClaimState, KeyRow};
-use countersign_core::ports::store::LogStore as _;
 use countersign_core::{
     HashAlgorithm, KeyAlgorithm, KeyId, RequestId, SignatureScheme, SignerName,
 };

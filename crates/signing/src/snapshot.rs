@@ -4,7 +4,7 @@
 
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow};
-use countersign_core::ports::store::{Guard, KeyStore as _, TenantStore as _};
+use countersign_core::ports::store::Guard;
 use countersign_core::{KeyState, SignerLabel, TenantId};
 use countersign_grants::Grant;
 use std::collections::HashMap;

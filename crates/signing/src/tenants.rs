@@ -8,8 +8,7 @@ use countersign_core::ports::rows::{
     GrantRow, IssuerKind, IssuerRow, MemberRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role,
     TenantPolicy, TenantRow,
 };
-use countersign_core::ports::store::KeyStore as _;
-use countersign_core::ports::store::{Effect, ServiceStore as _, TenantStore as _};
+use countersign_core::ports::store::Effect;
 use countersign_core::{
     GrantId, HashAlgorithm, Micros, RequestId, SignerLabel, SignerName, TenantId, TenantName,
 };

@@ -9,7 +9,7 @@ use crate::{Service, SigningError};
 use countersign_core::failpoint;
 use countersign_core::ports::hsm::{HsmError, LogResync, SignOrder};
 use countersign_core::ports::rows::{ClaimKey, ClaimState, KeyRow};
-use countersign_core::ports::store::{Guard, LogStore as _};
+use countersign_core::ports::store::Guard;
 use countersign_core::{Digest, KeyId, LogId, RequestId, SignatureScheme, TenantId};
 use countersign_signing_log::commitment::{
     LABEL_ARTIFACT, LABEL_CALLER, LABEL_TBS, Opening, Salt, digest_text,

@@ -18,9 +18,7 @@ use countersign_attestation::statement::{
 use countersign_attestation::time::UnixSeconds;
 use countersign_core::ports::ca::{CertificateRequest, CertificateSubject};
 use countersign_core::ports::rows::{KeyRow, TenantRow};
-use countersign_core::ports::store::{
-    Effect, Guard, KeyStore as _, LogStore as _, TenantStore as _,
-};
+use countersign_core::ports::store::{Effect, Guard};
 use countersign_core::{IsolationClass, KeyEvent, KeyId, KeyState, OrderId, RequestId, TenantName};
 use countersign_signing_log::checkpoint::Checkpoint;
 use countersign_signing_log::commitment::HexHash;

@@ -9,7 +9,7 @@ use crate::tenants::{by, cut, tenant_draft, text};
 use crate::{Service, SigningError};
 use countersign_core::ports::ca::{CaError, CertificateRequest, CertificateSubject, OrderStep};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, OrderState};
-use countersign_core::ports::store::{Effect, KeyStore as _};
+use countersign_core::ports::store::Effect;
 use countersign_core::{KeyEvent, KeyId, OrderId, RequestId, TenantId, TenantName};
 use countersign_signing_log::commitment::HexHash;
 use countersign_signing_log::leaf::{

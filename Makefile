@@ -1,0 +1,55 @@
+# Two commands matter: `make demo` runs the main job, `make test` passes the tests.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# One profile and one feature set for everything `make test` builds: the crash tests need the
+# failpoints, which release builds refuse to contain.
+TEST_FEATURES := countersign-server/failpoints,countersign-hsm-worker/failpoints
+SECONDS ?= 30
+MINUTES ?= 1
+
+.PHONY: help
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+.PHONY: build
+build: ## Build all programs (debug) into target/debug
+	cargo build --locked
+
+.PHONY: demo
+demo: ## Sign a real Windows executable end to end, on real parts (KEEP=1 leaves it running)
+	@scripts/need.sh run
+	cargo build --locked
+	@KEEP=$(KEEP) scripts/demo.sh target/debug
+
+.PHONY: demo-clean
+demo-clean: ## Stop what `make demo KEEP=1` left running and remove its folder
+	@scripts/demo.sh --clean
+
+.PHONY: test
+test: ## Everything CI runs: style, lints, bans, unit, property and end-to-end tests, the demo
+	@scripts/need.sh test
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --features $(TEST_FEATURES) -- -D warnings
+	scripts/cargo-deny.sh --log-level warn check bans licenses sources
+	cargo build --locked --workspace --bins --examples --features $(TEST_FEATURES)
+	cargo test --locked --workspace --features $(TEST_FEATURES)
+	scripts/demo.sh target/debug
+
+.PHONY: bench
+bench: ## Signatures a second of the whole service beside raw C_Sign loops (release build)
+	@scripts/need.sh run
+	cargo build --locked --release --workspace --bins --examples
+	scripts/bench.sh target/release
+
+.PHONY: fuzz
+fuzz: ## Fuzz each parser of foreign bytes for SECONDS=30
+	scripts/fuzz.sh $(SECONDS)
+
+.PHONY: openapi
+openapi: ## Write openapi/openapi.json anew from the handlers
+	UPDATE_OPENAPI=1 cargo test --locked -p countersign-api openapi
+
+.PHONY: fmt
+fmt: ## Format
+	cargo fmt --all

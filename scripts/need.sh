@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs what Countersign needs from the distribution, or says what to install.
+#
+#   scripts/need.sh run     what `make demo` needs
+#   scripts/need.sh test    what `make test` needs as well
+set -euo pipefail
+
+what=${1:-run}
+declare -A package=(
+    [openssl]=openssl
+    [osslsigncode]=osslsigncode
+    [python3]=python3
+    [curl]=curl
+    [cc]=gcc
+)
+commands="openssl osslsigncode python3 curl cc"
+modules="/usr/lib/softhsm/libsofthsm2.so /usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so
+/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so /usr/local/lib/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so"
+
+missing=()
+for c in $commands; do
+    command -v "$c" >/dev/null 2>&1 || missing+=("${package[$c]}")
+done
+found=
+for m in ${COUNTERSIGN_HSM_MODULE:-} $modules; do
+    [ -e "$m" ] && { found=$m; break; }
+done
+[ -n "$found" ] || missing+=(softhsm2)
+command -v softhsm2-util >/dev/null 2>&1 || [[ " ${missing[*]-} " == *" softhsm2 "* ]] || missing+=(softhsm2)
+if [ "$what" = test ]; then
+    python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+fi
+
+if [ ${#missing[@]} -eq 0 ]; then
+    echo "needs: all there (openssl, osslsigncode, python3, curl, a C compiler, SoftHSM at $found)"
+elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "needs: installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+else
+    echo "needs: missing ${missing[*]}" >&2
+    echo "Install them and run this again, for example:" >&2
+    echo "    sudo apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+command -v cargo >/dev/null 2>&1 || { echo "needs: a Rust toolchain (1.95 or later), see https://rustup.rs" >&2; exit 1; }

@@ -1,0 +1,3 @@
+//! End-to-end tests. One file per behaviour or fault.
+
+mod architecture;
