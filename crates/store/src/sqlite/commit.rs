@@ -1,0 +1,442 @@
+//! The one write that matters: leaves, heads, effects, claims and open authorisations of a whole
+//! flush, in one transaction.
+//!
+//! Order: what may refuse comes first (guards, effects, claims, heads), then the rows that cannot.
+
+use super::errors::Stop;
+use super::log::{by_log, kind_name, leased, stored};
+use super::many::many;
+use super::writer::{Write, Writer};
+use super::{claims, keys, service, tenants};
+use crate::sql::log as text;
+use countersign_core::ports::rows::{OpenAuthorisation, SubtreeRow};
+use countersign_core::ports::store::{Commit, CommitError, Effect, Guard, LogWrite};
+use countersign_core::{LogId, Micros, NodeId, TenantId};
+use std::collections::{HashMap, HashSet};
+
+many! {
+    VERSIONS = "SELECT tenant_id, version FROM tenants WHERE tenant_id IN (" ("?") ")";
+    /// The compare-and-swap that makes one history (invariant 3). Renews the lease.
+    MOVE_HEADS = "UPDATE logs SET size = v.column3, frontier = v.column4, checkpoint = v.column5, \
+        last_time = v.column6, lease_until = v.column7 FROM (VALUES "
+        ("(?,?,?,?,?,?,?,?,?,?)") ") AS v WHERE logs.tenant_id = v.column1 AND logs.log_id = v.column2 \
+        AND logs.size = v.column8 AND logs.lease_node = v.column9 AND logs.lease_epoch = v.column10";
+    INSERT_LEAVES = "INSERT INTO leaves (tenant_id, log_id, idx, hash, bytes) VALUES "
+        ("(?,?,?,?,?)") "";
+    INSERT_DETAILS = "INSERT INTO leaf_details (tenant_id, log_id, idx, line) VALUES "
+        ("(?,?,?,?)") "";
+    INSERT_SUBTREES = "INSERT INTO subtrees (tenant_id, log_id, level, idx, hash) VALUES "
+        ("(?,?,?,?,?)") "";
+    INSERT_OPEN = "INSERT INTO open_authorisations \
+        (tenant_id, log_id, idx, node_id, epoch, claim_principal, claim_key) VALUES "
+        ("(?,?,?,?,?,?,?)") "";
+    DELETE_OPEN = "DELETE FROM open_authorisations WHERE (log_id, idx, tenant_id) IN (VALUES "
+        ("(?,?,?)") ")";
+}
+
+pub(super) async fn commit(
+    writer: &Writer,
+    node: NodeId,
+    now: Micros,
+    lease_until: Micros,
+    commit: Commit,
+) -> Result<(), CommitError> {
+    let closes = check(&commit).map_err(|(log, what)| {
+        // A mistake of the caller's, met as doubt about the head is: drop it, load it anew.
+        tracing::error!(%log, what, "a commit that contradicts itself was refused");
+        CommitError::LostLease { log }
+    })?;
+    let mut write = writer.begin("commit").await?;
+    let result = apply(&mut write, node, now, lease_until, commit, closes).await;
+    write.finish(result).await
+}
+
+/// An authorisation that gets its outcome, with the tenant its log belongs to.
+struct Close {
+    tenant: TenantId,
+    log: LogId,
+    index: u64,
+}
+
+/// Checks what can be checked without the database: each log once, sizes that add up, opened
+/// authorisations among the new leaves, closed ones in logs that get their outcome leaf here.
+fn check(commit: &Commit) -> Result<Vec<Close>, (LogId, &'static str)> {
+    let mut logs = HashMap::with_capacity(commit.writes.len());
+    for write in &commit.writes {
+        let grown = write.old_size.checked_add(write.leaves.len() as u64);
+        if grown != Some(write.new_size) || i64::try_from(write.new_size).is_err() {
+            return Err((write.log, "sizes and leaves do not add up"));
+        }
+        if logs.insert(write.log, write).is_some() {
+            return Err((write.log, "a log is written twice"));
+        }
+    }
+    for open in &commit.opens {
+        let fits = logs.get(&open.log).is_some_and(|write| {
+            write.tenant == open.tenant
+                && (write.old_size..write.new_size).contains(&open.index)
+                && open.claim.as_ref().is_none_or(|c| c.tenant == open.tenant)
+        });
+        if !fits {
+            return Err((open.log, "an authorisation is opened without its leaf"));
+        }
+    }
+    let mut seen = HashSet::with_capacity(commit.closes.len());
+    let mut closes = Vec::with_capacity(commit.closes.len());
+    for &(log, index) in &commit.closes {
+        let write = logs
+            .get(&log)
+            .filter(|write| !write.leaves.is_empty() && index < write.new_size)
+            .ok_or((log, "an authorisation is closed without an outcome leaf"))?;
+        if !seen.insert((log, index)) {
+            return Err((log, "an authorisation is closed twice"));
+        }
+        closes.push(Close {
+            tenant: write.tenant,
+            log,
+            index,
+        });
+    }
+    Ok(closes)
+}
+
+async fn apply(
+    write: &mut Write<'_>,
+    node: NodeId,
+    now: Micros,
+    lease_until: Micros,
+    commit: Commit,
+    closes: Vec<Close>,
+) -> Result<(), Stop> {
+    check_guards(write, commit.guards).await?;
+    for (item, effect) in commit.effects {
+        apply_effect(write, item, now, effect).await?;
+    }
+    claims::write_claims(write, commit.claims).await?;
+    let mut rows = Rows::default();
+    let mut moves = Vec::with_capacity(commit.writes.len());
+    for log_write in commit.writes {
+        moves.push(rows.take(log_write)?);
+    }
+    move_heads(write, node, lease_until, moves).await?;
+    rows.insert(write).await?;
+    open(write, commit.opens).await?;
+    close(write, closes).await
+}
+
+/// Decisions stand only on the versions they were made on.
+async fn check_guards(write: &mut Write<'_>, guards: Vec<Guard>) -> Result<(), Stop> {
+    let tenants: HashSet<_> = guards.iter().map(|g| g.tenant).collect();
+    let mut versions = HashMap::with_capacity(tenants.len());
+    let queries: Vec<_> = VERSIONS
+        .queries(tenants.into_iter(), |query, tenant| {
+            query.bind(tenant.as_bytes().to_vec())
+        })
+        .collect();
+    for query in queries {
+        let found = write
+            .rows("tenants", query, |c| Ok((TenantId(c.uuid(0)?), c.u64(1)?)))
+            .await?;
+        versions.extend(found);
+    }
+    match guards
+        .into_iter()
+        .find(|g| versions.get(&g.tenant) != Some(&g.version))
+    {
+        Some(moved) => Err(CommitError::Guard(moved).into()),
+        None => Ok(()),
+    }
+}
+
+async fn apply_effect(
+    write: &mut Write<'_>,
+    item: usize,
+    now: Micros,
+    effect: Effect,
+) -> Result<(), Stop> {
+    // Each moves its tenant's version on, except the first two and the bootstrap credential, which
+    // is nobody's.
+    match effect {
+        Effect::CreateTenant(row) => tenants::create_tenant(write, item, row).await,
+        Effect::PutOrder(row) => keys::put_order(write, item, *row).await,
+        Effect::UseBootstrap => service::use_bootstrap(write, item, now).await,
+        Effect::SetPolicy(tenant, policy) => {
+            tenants::bump(write, item, tenant).await?;
+            tenants::set_policy(write, tenant, policy).await
+        }
+        Effect::SetToken(tenant, facts) => {
+            tenants::bump(write, item, tenant).await?;
+            tenants::set_token(write, item, tenant, &facts).await
+        }
+        Effect::PutIssuer(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            tenants::put_issuer(write, row).await
+        }
+        Effect::AddMember(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            tenants::add_member(write, item, &row).await
+        }
+        Effect::RemoveMember(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            tenants::remove_member(write, item, &row).await
+        }
+        Effect::CreateSigner(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            keys::create_signer(write, item, &row).await
+        }
+        Effect::CreateKey(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            keys::create_key(write, item, *row).await
+        }
+        Effect::SetKeyState {
+            tenant,
+            key,
+            from,
+            to,
+        } => {
+            tenants::bump(write, item, tenant).await?;
+            keys::set_key_state(write, item, tenant, key, from, to).await
+        }
+        Effect::SetAppraisal(tenant, key, json) => {
+            tenants::bump(write, item, tenant).await?;
+            keys::set_appraisal(write, item, tenant, key, json).await
+        }
+        Effect::InstallCertificate(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            keys::install_certificate(write, item, row).await
+        }
+        Effect::PutGrant(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            tenants::put_grant(write, item, row).await
+        }
+        Effect::RemoveGrant(tenant, grant) => {
+            tenants::bump(write, item, tenant).await?;
+            tenants::remove_grant(write, item, tenant, grant).await
+        }
+    }
+}
+
+/// A head's move, its leaves already taken out.
+struct Move {
+    log: LogWrite,
+    old_size: i64,
+    new_size: i64,
+    epoch: i64,
+}
+
+/// Rows of all logs together, so that they go in as few statements as possible.
+#[derive(Default)]
+struct Rows {
+    leaves: Vec<(TenantId, LogId, i64, [u8; 32], Vec<u8>)>,
+    details: Vec<(TenantId, LogId, i64, String)>,
+    subtrees: Vec<(TenantId, LogId, i64, SubtreeRow)>,
+}
+
+impl Rows {
+    fn take(&mut self, mut log: LogWrite) -> Result<Move, Stop> {
+        let old_size = stored(log.old_size)?;
+        for (index, leaf) in (old_size..).zip(std::mem::take(&mut log.leaves)) {
+            self.leaves
+                .push((log.tenant, log.log, index, leaf.hash, leaf.bytes));
+            if let Some(line) = leaf.details {
+                self.details.push((log.tenant, log.log, index, line));
+            }
+        }
+        for subtree in std::mem::take(&mut log.subtrees) {
+            let index = stored(subtree.index)?;
+            self.subtrees.push((log.tenant, log.log, index, subtree));
+        }
+        Ok(Move {
+            old_size,
+            new_size: stored(log.new_size)?,
+            epoch: stored(log.epoch)?,
+            log,
+        })
+    }
+
+    async fn insert(self, write: &mut Write<'_>) -> Result<(), Stop> {
+        INSERT_LEAVES
+            .execute(
+                write,
+                self.leaves.into_iter(),
+                |query, (tenant, log, index, hash, bytes)| {
+                    query
+                        .bind(tenant.as_bytes().to_vec())
+                        .bind(log.as_bytes().to_vec())
+                        .bind(index)
+                        .bind(hash.to_vec())
+                        .bind(bytes)
+                },
+            )
+            .await?;
+        INSERT_DETAILS
+            .execute(
+                write,
+                self.details.into_iter(),
+                |query, (tenant, log, index, line)| {
+                    query
+                        .bind(tenant.as_bytes().to_vec())
+                        .bind(log.as_bytes().to_vec())
+                        .bind(index)
+                        .bind(line)
+                },
+            )
+            .await?;
+        INSERT_SUBTREES
+            .execute(
+                write,
+                self.subtrees.into_iter(),
+                |query, (tenant, log, index, subtree)| {
+                    query
+                        .bind(tenant.as_bytes().to_vec())
+                        .bind(log.as_bytes().to_vec())
+                        .bind(i64::from(subtree.level))
+                        .bind(index)
+                        .bind(subtree.hash.to_vec())
+                },
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+/// Creates logs that begin and moves the heads of those that exist; all, or the commit fails with
+/// the log that somebody else has.
+async fn move_heads(
+    write: &mut Write<'_>,
+    node: NodeId,
+    lease_until: Micros,
+    moves: Vec<Move>,
+) -> Result<(), Stop> {
+    let compares: Vec<_> = moves
+        .iter()
+        .map(|m| (m.log.tenant, m.log.log, m.log.old_size, m.log.epoch))
+        .collect();
+    let mut swaps = Vec::with_capacity(moves.len());
+    for m in moves {
+        if m.old_size > 0 || !create(write, node, lease_until, &m).await? {
+            swaps.push(m);
+        }
+    }
+    let expected = swaps.len() as u64;
+    let moved = MOVE_HEADS
+        .execute(write, swaps.into_iter(), |query, m| {
+            query
+                .bind(m.log.tenant.as_bytes().to_vec())
+                .bind(m.log.log.as_bytes().to_vec())
+                .bind(m.new_size)
+                .bind(m.log.frontier)
+                .bind(m.log.checkpoint)
+                .bind(m.log.last_time.0)
+                .bind(lease_until.0)
+                .bind(m.old_size)
+                .bind(node.as_bytes().to_vec())
+                .bind(m.epoch)
+        })
+        .await?;
+    if moved == expected {
+        return Ok(());
+    }
+    write.start_over().await?;
+    let mut lost = None;
+    for (tenant, log, size, epoch) in compares {
+        let found = write
+            .row("logs", by_log(text::LEASE, tenant, log), leased)
+            .await?;
+        match found {
+            Some(l) if (l.size, l.node, l.epoch) != (size, node, epoch) => {
+                return Err(CommitError::LostLease { log }.into());
+            }
+            Some(_) => {}
+            // Not there although it has leaves, or not made because its id or origin is taken.
+            None => lost = lost.or(Some(log)),
+        }
+    }
+    Err(match lost {
+        Some(log) => CommitError::LostLease { log },
+        None => CommitError::Unavailable("a head was not written".to_owned()),
+    }
+    .into())
+}
+
+/// Creates the log unless it exists. Its id and its origin are taken for ever.
+async fn create(
+    write: &mut Write<'_>,
+    node: NodeId,
+    lease_until: Micros,
+    m: &Move,
+) -> Result<bool, Stop> {
+    // The tenant must exist; without one there is nothing to create, and the swap below fails.
+    if !write
+        .exists(tenants::by_tenant(
+            crate::sql::tenants::TENANT_BY_ID,
+            m.log.tenant,
+        ))
+        .await?
+    {
+        return Ok(false);
+    }
+    let query = by_log(text::INSERT_LOG, m.log.tenant, m.log.log)
+        .bind(kind_name(m.log.kind))
+        .bind(m.log.origin.clone())
+        .bind(m.new_size)
+        .bind(m.log.frontier.clone())
+        .bind(m.log.checkpoint.clone())
+        .bind(m.log.last_time.0)
+        .bind(node.as_bytes().to_vec())
+        .bind(m.epoch)
+        .bind(lease_until.0);
+    Ok(write.execute(query).await? == 1)
+}
+
+async fn open(write: &mut Write<'_>, opens: Vec<OpenAuthorisation>) -> Result<(), Stop> {
+    let mut rows = Vec::with_capacity(opens.len());
+    for open in opens {
+        rows.push((stored(open.index)?, stored(open.epoch)?, open));
+    }
+    INSERT_OPEN
+        .execute(write, rows.into_iter(), |query, (index, epoch, open)| {
+            let (principal, key) = match open.claim {
+                Some(claim) => (Some(claim.principal.to_vec()), Some(claim.key)),
+                None => (None, None),
+            };
+            query
+                .bind(open.tenant.as_bytes().to_vec())
+                .bind(open.log.as_bytes().to_vec())
+                .bind(index)
+                .bind(open.node.as_bytes().to_vec())
+                .bind(epoch)
+                .bind(principal)
+                .bind(key)
+        })
+        .await?;
+    Ok(())
+}
+
+/// An authorisation that is not open has an outcome already: a second one would contradict the
+/// log, so whoever comes with it has an old picture of it.
+async fn close(write: &mut Write<'_>, closes: Vec<Close>) -> Result<(), Stop> {
+    let mut rows = Vec::with_capacity(closes.len());
+    for close in &closes {
+        rows.push((close.tenant, close.log, stored(close.index)?));
+    }
+    let deleted = DELETE_OPEN
+        .execute(write, rows.into_iter(), |query, (tenant, log, index)| {
+            query
+                .bind(log.as_bytes().to_vec())
+                .bind(index)
+                .bind(tenant.as_bytes().to_vec())
+        })
+        .await?;
+    if deleted == closes.len() as u64 {
+        return Ok(());
+    }
+    write.start_over().await?;
+    for Close { tenant, log, index } in closes {
+        let query = by_log(text::IS_OPEN, tenant, log).bind(stored(index)?);
+        if !write.exists(query).await? {
+            return Err(CommitError::LostLease { log }.into());
+        }
+    }
+    Err(CommitError::Unavailable("an authorisation was not closed".to_owned()).into())
+}

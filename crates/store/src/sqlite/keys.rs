@@ -1,0 +1,288 @@
+//! Signers, keys, certificates, orders.
+
+use super::SqliteStore;
+use super::decode::Columns;
+use super::errors::Stop;
+use super::tenants::{by_tenant, changed, conflict, to_json};
+use super::writer::Write;
+use crate::sql::keys as text;
+use async_trait::async_trait;
+use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, OrderState, SignerRow};
+use countersign_core::ports::store::{KeyStore, Read};
+use countersign_core::{KeyId, KeyState, OrderId, SignerLabel, TenantId};
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn signer(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Option<SignerRow>> {
+        let query = by_tenant(text::SIGNER, tenant).bind(signer.as_str().to_owned());
+        self.read_one("signers", query, signer_row).await
+    }
+
+    async fn signers(&self, tenant: TenantId) -> Read<Vec<SignerRow>> {
+        self.read("signers", by_tenant(text::SIGNERS, tenant), signer_row)
+            .await
+    }
+
+    async fn key(&self, tenant: TenantId, key: KeyId) -> Read<Option<KeyRow>> {
+        let query = by_tenant(text::KEY, tenant).bind(key.as_bytes().to_vec());
+        self.read_one("keys", query, key_row).await
+    }
+
+    async fn keys_of(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Vec<KeyRow>> {
+        let query = by_tenant(text::KEYS_OF, tenant).bind(signer.as_str().to_owned());
+        self.read("keys", query, key_row).await
+    }
+
+    async fn keys(&self, tenant: TenantId) -> Read<Vec<KeyRow>> {
+        self.read("keys", by_tenant(text::KEYS, tenant), key_row)
+            .await
+    }
+
+    async fn certificate(&self, tenant: TenantId, key: KeyId) -> Read<Option<CertificateRow>> {
+        let query = by_tenant(text::CERTIFICATE, tenant).bind(key.as_bytes().to_vec());
+        self.read_one("certificates", query, certificate_row).await
+    }
+
+    async fn order(&self, tenant: TenantId, order: OrderId) -> Read<Option<OrderRow>> {
+        let query = by_tenant(text::ORDER, tenant).bind(order.as_bytes().to_vec());
+        self.read_one("orders", query, order_row).await
+    }
+
+    async fn orders_of(&self, tenant: TenantId, key: KeyId) -> Read<Vec<OrderRow>> {
+        let query = by_tenant(text::ORDERS_OF, tenant).bind(key.as_bytes().to_vec());
+        self.read("orders", query, order_row).await
+    }
+}
+
+pub(super) async fn signer_must_exist(
+    write: &mut Write<'_>,
+    item: usize,
+    tenant: TenantId,
+    signer: &SignerLabel,
+) -> Result<(), Stop> {
+    let query = by_tenant(text::SIGNER, tenant).bind(signer.as_str().to_owned());
+    if write.exists(query).await? {
+        Ok(())
+    } else {
+        Err(conflict(item, format!("there is no signer named {signer}")))
+    }
+}
+
+async fn key_state(
+    write: &mut Write<'_>,
+    item: usize,
+    tenant: TenantId,
+    key: KeyId,
+) -> Result<KeyState, Stop> {
+    let query = by_tenant(text::KEY_STATE, tenant).bind(key.as_bytes().to_vec());
+    write
+        .row("keys", query, |c| c.parsed(0))
+        .await?
+        .ok_or_else(|| conflict(item, format!("there is no key {key}")))
+}
+
+pub(super) async fn create_signer(
+    write: &mut Write<'_>,
+    item: usize,
+    row: &SignerRow,
+) -> Result<(), Stop> {
+    let query = by_tenant(text::INSERT_SIGNER, row.tenant)
+        .bind(row.label.as_str().to_owned())
+        .bind(row.algorithm.as_str())
+        .bind(row.created.0);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || {
+        format!("a signer named {} exists", row.label)
+    })
+}
+
+pub(super) async fn create_key(
+    write: &mut Write<'_>,
+    item: usize,
+    row: KeyRow,
+) -> Result<(), Stop> {
+    signer_must_exist(write, item, row.tenant, &row.signer).await?;
+    let query = by_tenant(text::INSERT_KEY, row.tenant)
+        .bind(row.id.as_bytes().to_vec())
+        .bind(String::from(row.signer))
+        .bind(row.algorithm.as_str())
+        .bind(row.state.as_str())
+        .bind(row.spki)
+        .bind(to_json(&row.facts)?)
+        .bind(row.appraisal)
+        .bind(row.created.0);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || format!("a key {} exists", row.id))
+}
+
+pub(super) async fn set_key_state(
+    write: &mut Write<'_>,
+    item: usize,
+    tenant: TenantId,
+    key: KeyId,
+    from: KeyState,
+    to: KeyState,
+) -> Result<(), Stop> {
+    let query = by_tenant(text::SET_KEY_STATE, tenant)
+        .bind(key.as_bytes().to_vec())
+        .bind(from.as_str())
+        .bind(to.as_str());
+    if write.execute(query).await? == 0 {
+        let is = key_state(write, item, tenant, key).await?;
+        return Err(conflict(item, format!("key {key} is {is}, not {from}")));
+    }
+    Ok(())
+}
+
+pub(super) async fn set_appraisal(
+    write: &mut Write<'_>,
+    item: usize,
+    tenant: TenantId,
+    key: KeyId,
+    json: String,
+) -> Result<(), Stop> {
+    let query = by_tenant(text::SET_APPRAISAL, tenant)
+        .bind(key.as_bytes().to_vec())
+        .bind(json);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || format!("there is no key {key}"))
+}
+
+pub(super) async fn install_certificate(
+    write: &mut Write<'_>,
+    item: usize,
+    row: CertificateRow,
+) -> Result<(), Stop> {
+    key_state(write, item, row.tenant, row.key).await?;
+    let query = by_tenant(text::INSERT_CERTIFICATE, row.tenant)
+        .bind(row.key.as_bytes().to_vec())
+        .bind(row.sha256.to_vec())
+        .bind(pack_chain(&row.chain))
+        .bind(row.not_before.0)
+        .bind(row.not_after.0)
+        .bind(row.serial.clone())
+        .bind(row.installed.0);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || {
+        format!(
+            "certificate {} is installed for key {} already",
+            row.serial, row.key
+        )
+    })
+}
+
+pub(super) async fn put_order(
+    write: &mut Write<'_>,
+    item: usize,
+    row: OrderRow,
+) -> Result<(), Stop> {
+    key_state(write, item, row.tenant, row.key).await?;
+    let query = by_tenant(text::PUT_ORDER, row.tenant)
+        .bind(row.id.as_bytes().to_vec())
+        .bind(row.key.as_bytes().to_vec())
+        .bind(row.ca)
+        .bind(row.reference)
+        .bind(order_state_name(row.state))
+        .bind(row.csr)
+        .bind(row.statement)
+        .bind(row.problem)
+        .bind(row.created.0)
+        .bind(row.updated.0);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || {
+        format!("an order {} exists for another key", row.id)
+    })
+}
+
+fn signer_row(c: &Columns<'_>) -> Read<SignerRow> {
+    Ok(SignerRow {
+        tenant: TenantId(c.uuid(0)?),
+        label: c.parsed(1)?,
+        algorithm: c.parsed(2)?,
+        created: c.micros(3)?,
+    })
+}
+
+fn key_row(c: &Columns<'_>) -> Read<KeyRow> {
+    Ok(KeyRow {
+        tenant: TenantId(c.uuid(0)?),
+        id: KeyId(c.uuid(1)?),
+        signer: c.parsed(2)?,
+        algorithm: c.parsed(3)?,
+        state: c.parsed(4)?,
+        spki: c.bytes(5)?,
+        facts: c.json(6)?,
+        appraisal: c.text_or_null(7)?,
+        created: c.micros(8)?,
+    })
+}
+
+fn certificate_row(c: &Columns<'_>) -> Read<CertificateRow> {
+    Ok(CertificateRow {
+        tenant: TenantId(c.uuid(0)?),
+        key: KeyId(c.uuid(1)?),
+        sha256: c.hash(2)?,
+        chain: unpack_chain(&c.bytes(3)?).ok_or_else(|| c.corrupt(3, "not a chain"))?,
+        not_before: c.micros(4)?,
+        not_after: c.micros(5)?,
+        serial: c.text(6)?,
+        installed: c.micros(7)?,
+    })
+}
+
+fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
+    Ok(OrderRow {
+        tenant: TenantId(c.uuid(0)?),
+        id: OrderId(c.uuid(1)?),
+        key: KeyId(c.uuid(2)?),
+        ca: c.text(3)?,
+        reference: c.text_or_null(4)?,
+        state: c.word(5, &ORDER_STATES, order_state_name)?,
+        csr: c.bytes_or_null(6)?,
+        statement: c.bytes_or_null(7)?,
+        problem: c.text_or_null(8)?,
+        created: c.micros(9)?,
+        updated: c.micros(10)?,
+    })
+}
+
+const ORDER_STATES: [OrderState; 5] = [
+    OrderState::Exported,
+    OrderState::Opened,
+    OrderState::Submitted,
+    OrderState::Installed,
+    OrderState::Refused,
+];
+
+const fn order_state_name(state: OrderState) -> &'static str {
+    match state {
+        OrderState::Exported => "exported",
+        OrderState::Opened => "opened",
+        OrderState::Submitted => "submitted",
+        OrderState::Installed => "installed",
+        OrderState::Refused => "refused",
+    }
+}
+
+/// Each certificate as u32 big-endian length and DER. (PostgreSQL has arrays of bytes.)
+pub(super) fn pack_chain(chain: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for der in chain {
+        // A certificate of 4 GiB cannot have come through any door of ours.
+        out.extend_from_slice(&u32::try_from(der.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend_from_slice(der);
+    }
+    out
+}
+
+pub(super) fn unpack_chain(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut chain = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (der, rest) = rest.split_at_checked(length)?;
+        chain.push(der.to_vec());
+        bytes = rest;
+    }
+    Some(chain)
+}

@@ -1,0 +1,262 @@
+//! The logs: leases and reads. Writing is in `commit`.
+
+use super::decode::Columns;
+use super::errors::Stop;
+use super::tenants::by_tenant;
+use super::{Bound, SqliteStore, claims, commit, sql};
+use crate::sql::log as text;
+use async_trait::async_trait;
+use countersign_core::ports::rows::{ClaimKey, ClaimRow, LogHead, LogKind, OpenAuthorisation};
+use countersign_core::ports::store::{Commit, CommitError, Lease, LogStore, Read, StoreError};
+use countersign_core::{LogId, Micros, NodeId, TenantId};
+use std::time::Duration;
+
+/// Rows forgotten per write: a flush that waits behind it waits a few milliseconds at most.
+const FORGET_AT_ONCE: i64 = 500;
+
+/// What the port allows in one read of leaves: a full tile.
+const MAX_LEAVES: u32 = 256;
+
+#[async_trait]
+impl LogStore for SqliteStore {
+    async fn commit(
+        &self,
+        node: NodeId,
+        now: Micros,
+        lease: Duration,
+        commit: Commit,
+    ) -> Result<(), CommitError> {
+        commit::commit(&self.writer, node, now, now.plus(lease), commit).await
+    }
+
+    async fn lease(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        node: NodeId,
+        now: Micros,
+        lease: Duration,
+        alone: bool,
+    ) -> Result<Option<Lease>, CommitError> {
+        let mut write = self.writer.begin("lease").await?;
+        let result = async {
+            let Some(held) = write
+                .row("logs", by_log(text::LEASE, tenant, log), leased)
+                .await?
+            else {
+                return Ok(None);
+            };
+            let epoch = if held.node == node {
+                held.epoch
+            } else if alone || held.until <= now {
+                held.epoch.saturating_add(1)
+            } else {
+                return Ok(Some(Lease::Other {
+                    node: held.node,
+                    until: held.until,
+                }));
+            };
+            let until = now.plus(lease);
+            let query = by_log(text::SET_LEASE, tenant, log)
+                .bind(node.as_bytes().to_vec())
+                .bind(stored(epoch)?)
+                .bind(until.0);
+            write.execute(query).await?;
+            Ok(Some(Lease::Held { epoch, until }))
+        }
+        .await;
+        write.finish(result).await
+    }
+
+    async fn head(&self, tenant: TenantId, log: LogId) -> Read<Option<LogHead>> {
+        self.read_one("logs", by_log(text::HEAD, tenant, log), head_row)
+            .await
+    }
+
+    async fn heads(&self, tenant: TenantId) -> Read<Vec<LogHead>> {
+        self.read("logs", by_tenant(text::HEADS, tenant), head_row)
+            .await
+    }
+
+    async fn leaves(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        from: u64,
+        count: u32,
+    ) -> Read<Vec<Vec<u8>>> {
+        let Some(query) = range(text::LEAVES, tenant, log, from, count.min(MAX_LEAVES)) else {
+            return Ok(Vec::new());
+        };
+        let rows = self
+            .read("leaves", query, |c| Ok((c.u64(0)?, c.bytes(1)?)))
+            .await?;
+        without_gap("leaves", from, rows)
+    }
+
+    async fn hashes(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        level: u8,
+        from: u64,
+        count: u32,
+    ) -> Read<Vec<[u8; 32]>> {
+        let (table, text) = match level {
+            0 => ("leaves", text::LEAF_HASHES),
+            _ => ("subtrees", text::SUBTREE_HASHES),
+        };
+        let Some(query) = range(text, tenant, log, from, count) else {
+            return Ok(Vec::new());
+        };
+        let query = match level {
+            0 => query,
+            _ => query.bind(i64::from(level)),
+        };
+        let rows = self
+            .read(table, query, |c| Ok((c.u64(0)?, c.hash(1)?)))
+            .await?;
+        without_gap(table, from, rows)
+    }
+
+    async fn details(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        from: u64,
+        count: u32,
+    ) -> Read<Vec<(u64, String)>> {
+        let Some(query) = range(text::DETAILS, tenant, log, from, count) else {
+            return Ok(Vec::new());
+        };
+        self.read("leaf_details", query, |c| Ok((c.u64(0)?, c.text(1)?)))
+            .await
+    }
+
+    async fn open_authorisations(&self, node: NodeId, limit: u32) -> Read<Vec<OpenAuthorisation>> {
+        let query = sql(text::OPEN_OF_OTHERS)
+            .bind(node.as_bytes().to_vec())
+            .bind(i64::from(limit));
+        self.read("open_authorisations", query, open_row).await
+    }
+
+    async fn claim(&self, key: &ClaimKey) -> Read<Option<ClaimRow>> {
+        self.read_one(
+            "claims",
+            claims::by_key(text::CLAIM, key),
+            claims::claim_row,
+        )
+        .await
+    }
+
+    async fn forget_expired(&self, now: Micros) -> Result<u64, CommitError> {
+        let mut forgotten = 0;
+        for text in [text::FORGET_CLAIMS, text::FORGET_SEEN_TOKENS] {
+            loop {
+                let mut write = self.writer.begin("forget").await?;
+                let query = sql(text).bind(now.0).bind(FORGET_AT_ONCE);
+                let rows = write.execute(query).await;
+                let rows = write.finish(rows).await?;
+                forgotten += rows;
+                if rows == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
+    }
+}
+
+/// Who holds a log, and where its head is.
+pub(super) struct Leased {
+    pub(super) size: u64,
+    pub(super) node: NodeId,
+    pub(super) epoch: u64,
+    until: Micros,
+}
+
+pub(super) fn leased(c: &Columns<'_>) -> Read<Leased> {
+    Ok(Leased {
+        size: c.u64(0)?,
+        node: NodeId(c.uuid(1)?),
+        epoch: c.u64(2)?,
+        until: c.micros(3)?,
+    })
+}
+
+/// A statement whose first values are the tenant and the log.
+pub(super) fn by_log(text: &'static str, tenant: TenantId, log: LogId) -> Bound {
+    by_tenant(text, tenant).bind(log.as_bytes().to_vec())
+}
+
+/// A number as SQLite keeps it (63 bits). No log, epoch or version of ours gets there.
+pub(super) fn stored(n: u64) -> Result<i64, Stop> {
+    i64::try_from(n)
+        .map_err(|_| Stop::Refused(CommitError::Unavailable(format!("it cannot hold {n}"))))
+}
+
+/// The word in the database.
+pub(super) const fn kind_name(kind: LogKind) -> &'static str {
+    match kind {
+        LogKind::Key => "key",
+        LogKind::Tenant => "tenant",
+    }
+}
+
+/// `None` where `from` lies beyond all that can be stored.
+fn range(text: &'static str, tenant: TenantId, log: LogId, from: u64, count: u32) -> Option<Bound> {
+    let from = i64::try_from(from).ok()?;
+    Some(by_log(text, tenant, log).bind(from).bind(i64::from(count)))
+}
+
+/// Drops the indices once they are known to follow each other from `from`.
+fn without_gap<T>(table: &'static str, from: u64, rows: Vec<(u64, T)>) -> Read<Vec<T>> {
+    rows.into_iter()
+        .zip(from..)
+        .map(|((index, value), expected)| {
+            if index == expected {
+                Ok(value)
+            } else {
+                Err(StoreError::Corrupt {
+                    table,
+                    detail: format!("index {expected} is missing"),
+                })
+            }
+        })
+        .collect()
+}
+
+fn head_row(c: &Columns<'_>) -> Read<LogHead> {
+    Ok(LogHead {
+        tenant: TenantId(c.uuid(0)?),
+        log: LogId(c.uuid(1)?),
+        kind: c.word(2, &[LogKind::Key, LogKind::Tenant], kind_name)?,
+        origin: c.text(3)?,
+        size: c.u64(4)?,
+        frontier: c.bytes(5)?,
+        checkpoint: c.text(6)?,
+        last_time: c.micros(7)?,
+        epoch: c.u64(8)?,
+    })
+}
+
+fn open_row(c: &Columns<'_>) -> Read<OpenAuthorisation> {
+    let tenant = TenantId(c.uuid(0)?);
+    let claim = match (c.hash_or_null(5)?, c.text_or_null(6)?) {
+        (Some(principal), Some(key)) => Some(ClaimKey {
+            tenant,
+            principal,
+            key,
+        }),
+        (None, None) => None,
+        _ => return Err(c.corrupt(5, "half a claim")),
+    };
+    Ok(OpenAuthorisation {
+        tenant,
+        log: LogId(c.uuid(1)?),
+        index: c.u64(2)?,
+        node: NodeId(c.uuid(3)?),
+        epoch: c.u64(4)?,
+        claim,
+    })
+}
