@@ -41,6 +41,8 @@ pub(super) struct History {
     authorisations: Bits,
     closed: Bits,
     unknown: BTreeSet<u64>,
+    /// Leaves that could not be read: what refers to them is not judged.
+    unread: Bits,
 }
 
 impl History {
@@ -107,6 +109,11 @@ impl History {
         }
     }
 
+    /// Notes that a leaf could not be read. Why is a finding already.
+    pub fn unread(&mut self, index: u64) {
+        self.unread.set(index);
+    }
+
     /// Indices of authorisations without outcome, first come first, at most `most`.
     pub fn open(&self, most: usize) -> Vec<u64> {
         self.authorisations
@@ -165,7 +172,8 @@ impl History {
         }
         if let Some(of) = a.repeats {
             self.counts.repeats += 1;
-            if !self.unknown.contains(&of) {
+            let hidden = self.unread.get(of) || (!self.closed.get(of) && !self.unread.is_empty());
+            if !self.unknown.contains(&of) && !hidden {
                 found(FindingKind::RepeatNotAllowed { of });
             }
         }
@@ -181,6 +189,9 @@ impl History {
     }
 
     fn outcome(&mut self, index: u64, o: &Outcome, found: &mut impl FnMut(FindingKind)) {
+        if self.unread.get(o.of) {
+            return;
+        }
         if o.of >= index || !self.authorisations.get(o.of) {
             found(FindingKind::OutcomeWithoutAuthorisation { of: o.of });
             return;
@@ -217,6 +228,10 @@ impl Bits {
         if let Some(bits) = self.0.get_mut(word) {
             *bits |= 1 << (at % 64);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn get(&self, at: u64) -> bool {

@@ -56,7 +56,12 @@ impl<S: LogSource, V: FnMut(&AuditedLeaf<'_>)> Walk<'_, S, V> {
             let tile = self.tile(path);
             let hashes = match (&entries, &tile) {
                 (Some(entries), tile) => self.leaves(first, entries, tile.as_deref()),
-                (None, Some(tile)) => tile.clone(),
+                (None, Some(tile)) => {
+                    (first..)
+                        .zip(tile)
+                        .for_each(|(index, _)| self.history.unread(index));
+                    tile.clone()
+                }
                 (None, None) => {
                     self.report
                         .add(None, FindingKind::RootNotChecked { from: first });
@@ -108,6 +113,9 @@ impl<S: LogSource, V: FnMut(&AuditedLeaf<'_>)> Walk<'_, S, V> {
                         FindingKind::LeafUnreadable { why: e.to_string() },
                     );
                 }
+            }
+            if leaf.is_err() {
+                self.history.unread(index);
             }
             (self.visit)(&AuditedLeaf {
                 index,

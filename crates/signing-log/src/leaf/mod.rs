@@ -14,8 +14,10 @@
 
 mod bodies;
 mod bounds;
+mod words;
 
 pub use bodies::*;
+pub use words::*;
 
 use crate::commitment::{
     Commitment, LABEL_ARTIFACT, LABEL_CALLER, LABEL_DETAIL, LABEL_SUBJECT, LABEL_TBS,
