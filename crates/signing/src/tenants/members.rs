@@ -1,0 +1,266 @@
+//! Whose tokens a tenant accepts, and what people may do.
+
+use super::{by, tenant_draft, text};
+use crate::caller::Caller;
+use crate::sequencer::{DetailsDraft, Submission};
+use crate::use_key::text_opening;
+use crate::{Service, SigningError};
+use countersign_core::ports::rows::{IssuerKind, IssuerRow, MemberRow, Role};
+use countersign_core::ports::store::{Effect, Guard};
+use countersign_core::{RequestId, TenantId, TenantName};
+use countersign_signing_log::commitment::LABEL_SUBJECT;
+use countersign_signing_log::leaf::{IssuerRegistered, LeafBody, MemberAdded, MemberRemoved};
+
+/// Oldest maximum token age that may be set, in seconds.
+const MAX_TOKEN_AGE: u32 = 24 * 3600;
+
+/// An issuer as an admin registers it.
+#[derive(Debug, Clone)]
+pub struct IssuerSpec {
+    /// Exact `iss`, an https URL.
+    pub issuer: String,
+    /// Whose tokens.
+    pub kind: IssuerKind,
+    /// The one audience accepted.
+    pub audience: String,
+    /// Oldest token accepted, in seconds.
+    pub max_token_age_s: u32,
+    /// `amr` values that count as MFA.
+    pub mfa_amr: Vec<String>,
+    /// `acr` values that count as MFA.
+    pub mfa_acr: Vec<String>,
+    /// PEM roots for the issuer's TLS.
+    pub ca_pem: Option<String>,
+    /// Public OAuth client id.
+    pub client_id: Option<String>,
+}
+
+impl Service {
+    /// Registers or replaces an issuer.
+    ///
+    /// # Errors
+    /// [`SigningError::Invalid`] names the field.
+    pub async fn put_issuer(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        spec: IssuerSpec,
+        rid: &RequestId,
+    ) -> Result<IssuerRow, SigningError> {
+        let tenant = self.admin(caller, name).await?;
+        let row = issuer_row(tenant.id, spec)?;
+        let mut submission = Submission::default();
+        draft_issuer(&mut submission, row.clone(), rid, Some(caller));
+        self.commit(tenant.id, submission).await?;
+        Ok(row)
+    }
+
+    /// The tenant's allow-list.
+    ///
+    /// # Errors
+    /// [`SigningError::Forbidden`].
+    pub async fn issuers(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+    ) -> Result<Vec<IssuerRow>, SigningError> {
+        Ok(self.store().issuers(self.reader(caller, name)?).await?)
+    }
+
+    /// Gives a role.
+    ///
+    /// # Errors
+    /// [`SigningError::Conflict`] if the member has it.
+    pub async fn add_member(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        issuer: &str,
+        subject: &str,
+        role: Role,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
+        self.member(caller, name, issuer, subject, role, true, rid)
+            .await
+    }
+
+    /// Takes a role. The last admin cannot be removed.
+    ///
+    /// # Errors
+    /// [`SigningError::Conflict`].
+    pub async fn remove_member(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        issuer: &str,
+        subject: &str,
+        role: Role,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
+        self.member(caller, name, issuer, subject, role, false, rid)
+            .await
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one place for adding and removing"
+    )]
+    async fn member(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        issuer: &str,
+        subject: &str,
+        role: Role,
+        add: bool,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
+        let tenant = self.admin(caller, name).await?;
+        if role == Role::Operator {
+            return Err(SigningError::invalid("role", "admin or auditor"));
+        }
+        let row = MemberRow {
+            tenant: tenant.id,
+            issuer: text("issuer", issuer)?,
+            subject: text("subject", subject)?,
+            role,
+        };
+        if !add && role == Role::Admin {
+            let admins = self.store().members(tenant.id).await?;
+            if admins
+                .iter()
+                .filter(|m| m.role == Role::Admin)
+                .all(|m| *m == row)
+            {
+                return Err(SigningError::conflict("the last admin cannot be removed"));
+            }
+        }
+        let mut submission = Submission::default();
+        draft_member(&mut submission, row, add, rid, Some(caller))?;
+        // Two admins who remove each other at one moment must not both succeed.
+        submission.guard = Some(Guard {
+            tenant: tenant.id,
+            version: tenant.version,
+        });
+        self.commit(tenant.id, submission).await
+    }
+
+    /// The tenant's members.
+    ///
+    /// # Errors
+    /// [`SigningError::Forbidden`].
+    pub async fn members(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+    ) -> Result<Vec<MemberRow>, SigningError> {
+        Ok(self.store().members(self.reader(caller, name)?).await?)
+    }
+}
+
+pub(super) fn draft_issuer(
+    submission: &mut Submission,
+    row: IssuerRow,
+    rid: &RequestId,
+    caller: Option<&Caller>,
+) {
+    let kind = match row.kind {
+        IssuerKind::People => "people",
+        IssuerKind::Pipelines => "pipelines",
+    };
+    let body = IssuerRegistered {
+        issuer: row.issuer.clone(),
+        kind: kind.to_owned(),
+        audience: row.audience.clone(),
+    };
+    let details = caller.map_or_else(
+        || {
+            Some(DetailsDraft {
+                request: Some(rid.to_string()),
+                ..DetailsDraft::default()
+            })
+        },
+        |c| by(c, rid),
+    );
+    submission.drafts.push(tenant_draft(
+        row.tenant,
+        LeafBody::IssuerRegistered(body),
+        details,
+    ));
+    submission.effects.push(Effect::PutIssuer(row));
+}
+
+pub(super) fn draft_member(
+    submission: &mut Submission,
+    row: MemberRow,
+    add: bool,
+    rid: &RequestId,
+    caller: Option<&Caller>,
+) -> Result<(), SigningError> {
+    let subject = text_opening(&row.subject)?;
+    let commitment = subject.commitment(LABEL_SUBJECT);
+    let (issuer, role) = (row.issuer.clone(), row.role.as_str().to_owned());
+    let body = if add {
+        LeafBody::MemberAdded(MemberAdded {
+            issuer,
+            subject: commitment,
+            role,
+        })
+    } else {
+        LeafBody::MemberRemoved(MemberRemoved {
+            issuer,
+            subject: commitment,
+            role,
+        })
+    };
+    let mut details = caller.and_then(|c| by(c, rid)).unwrap_or_default();
+    details.request = Some(rid.to_string());
+    details.subject = Some(subject);
+    submission
+        .drafts
+        .push(tenant_draft(row.tenant, body, Some(details)));
+    submission.effects.push(if add {
+        Effect::AddMember(row)
+    } else {
+        Effect::RemoveMember(row)
+    });
+    Ok(())
+}
+
+pub(super) fn issuer_row(tenant: TenantId, spec: IssuerSpec) -> Result<IssuerRow, SigningError> {
+    let issuer = text("issuer", &spec.issuer)?;
+    if !issuer.starts_with("https://") && !issuer.starts_with("http://") {
+        return Err(SigningError::invalid(
+            "issuer",
+            "an https URL, exactly as in the token's iss",
+        ));
+    }
+    if !(1..=MAX_TOKEN_AGE).contains(&spec.max_token_age_s) {
+        return Err(SigningError::invalid(
+            "max_token_age_s",
+            format!("1 to {MAX_TOKEN_AGE} seconds"),
+        ));
+    }
+    for (field, values) in [("mfa_amr", &spec.mfa_amr), ("mfa_acr", &spec.mfa_acr)] {
+        if values.len() > 16 || values.iter().any(|v| v.is_empty() || v.len() > 256) {
+            return Err(SigningError::invalid(
+                field,
+                "at most 16 values of 1 to 256 characters",
+            ));
+        }
+    }
+    if spec.ca_pem.as_ref().is_some_and(|p| p.len() > 64 * 1024) {
+        return Err(SigningError::invalid("ca_pem", "at most 64 KiB"));
+    }
+    Ok(IssuerRow {
+        tenant,
+        issuer,
+        kind: spec.kind,
+        audience: text("audience", &spec.audience)?,
+        max_token_age_s: spec.max_token_age_s,
+        mfa_amr: spec.mfa_amr,
+        mfa_acr: spec.mfa_acr,
+        ca_pem: spec.ca_pem,
+        client_id: spec.client_id.map(|c| text("client_id", &c)).transpose()?,
+    })
+}

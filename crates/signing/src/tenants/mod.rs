@@ -1,0 +1,389 @@
+//! Tenants: the operator's realm and the subscribers. Each change is one commit of an effect and its
+//! leaf.
+
+mod grants;
+mod identity;
+mod members;
+
+pub use members::IssuerSpec;
+
+use crate::caller::Caller;
+use crate::sequencer::{DetailsDraft, Draft, Submission};
+use crate::use_key::text_opening;
+use crate::{Service, SigningError};
+use countersign_core::ports::hsm::TokenFacts;
+use countersign_core::ports::rows::{
+    MemberRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy, TenantRow,
+};
+use countersign_core::ports::store::Effect;
+use countersign_core::{RequestId, TenantId, TenantName};
+use countersign_signing_log::leaf::{LeafBody, LogOpened, PolicySet, TenantCreated, TokenCreated};
+use members::{draft_issuer, draft_member, issuer_row};
+use sha2::{Digest as _, Sha256};
+
+/// Longest text a person may put into a field.
+const MAX_TEXT: usize = 1024;
+
+/// A tenant as an operator makes it.
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    /// Name.
+    pub name: TenantName,
+    /// First admin: issuer and subject.
+    pub admin: Option<(String, String)>,
+    /// First issuer.
+    pub issuer: Option<IssuerSpec>,
+    /// Rules.
+    pub policy: TenantPolicy,
+}
+
+impl Service {
+    /// Offers a one-time credential for [`Service::bootstrap`]; `false` if the operator is registered.
+    ///
+    /// # Errors
+    /// [`SigningError::Unavailable`] if the database cannot write.
+    pub async fn offer_bootstrap(&self, credential: &str) -> Result<bool, SigningError> {
+        Ok(self
+            .store()
+            .offer_bootstrap(Sha256::digest(credential.as_bytes()).into())
+            .await?)
+    }
+
+    /// Registers the operator's issuer and subject, once.
+    ///
+    /// # Errors
+    /// [`SigningError::NotFound`] for a wrong or used credential.
+    pub async fn bootstrap(
+        &self,
+        credential: &str,
+        issuer: IssuerSpec,
+        subject: &str,
+        require_mfa: bool,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
+        let given: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
+        let stored = self
+            .store()
+            .bootstrap()
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        if aws_lc_rs::constant_time::verify_slices_are_equal(&given, &stored).is_err() {
+            return Err(SigningError::NotFound);
+        }
+        let subject = text("subject", subject)?;
+        let row = issuer_row(OPERATOR_REALM, issuer)?;
+        let name: TenantName = OPERATOR_REALM_NAME
+            .parse()
+            .map_err(|e| SigningError::Internal(format!("operator realm: {e}")))?;
+        let policy = TenantPolicy {
+            allow_software: false,
+            require_mfa,
+        };
+        let member = MemberRow {
+            tenant: OPERATOR_REALM,
+            issuer: row.issuer.clone(),
+            subject,
+            role: Role::Operator,
+        };
+        let mut submission = Submission::default();
+        self.draft_new_tenant(&mut submission, OPERATOR_REALM, &name, policy, None, rid);
+        submission.effects.insert(0, Effect::UseBootstrap);
+        draft_issuer(&mut submission, row, rid, None);
+        draft_member(&mut submission, member, true, rid, None)?;
+        self.sequencer().write(submission).await?;
+        Ok(())
+    }
+
+    /// Makes a tenant with its token, its log, its first admin and issuer.
+    ///
+    /// # Errors
+    /// [`SigningError::Conflict`] if the name is taken; [`SigningError::TokenRefuses`] if no token can
+    /// be made (the text says what to install).
+    pub async fn create_tenant(
+        &self,
+        caller: &Caller,
+        new: NewTenant,
+        rid: &RequestId,
+    ) -> Result<TenantRow, SigningError> {
+        self.operator(caller).await?;
+        if new.name.as_str() == OPERATOR_REALM_NAME {
+            return Err(SigningError::invalid(
+                "name",
+                "this name is the operator's own",
+            ));
+        }
+        if self.store().tenant_by_name(&new.name).await?.is_some() {
+            return Err(SigningError::conflict(format!(
+                "a tenant named {} exists",
+                new.name
+            )));
+        }
+        let id = TenantId::new();
+        let issuer = new.issuer.map(|i| issuer_row(id, i)).transpose()?;
+        let member = match new.admin {
+            Some((iss, sub)) => Some(MemberRow {
+                tenant: id,
+                issuer: text("admin.issuer", &iss)?,
+                subject: text("admin.subject", &sub)?,
+                role: Role::Admin,
+            }),
+            None => None,
+        };
+        // The token first: a tenant without one could do nothing. If the commit fails, an empty
+        // token that nobody names is left behind.
+        let token = self.hsm().create_token(id, &self.pins()).await?;
+        let mut submission = Submission::default();
+        self.draft_new_tenant(&mut submission, id, &new.name, new.policy, Some(token), rid);
+        if let Some(row) = issuer {
+            draft_issuer(&mut submission, row, rid, None);
+        }
+        if let Some(row) = member {
+            draft_member(&mut submission, row, true, rid, None)?;
+        }
+        self.sequencer().write(submission).await?;
+        self.store()
+            .tenant(id)
+            .await?
+            .ok_or_else(|| SigningError::Internal("the new tenant is gone".into()))
+    }
+
+    /// The operator's list.
+    ///
+    /// # Errors
+    /// [`SigningError::Forbidden`] without the role.
+    pub async fn tenants(&self, caller: &Caller) -> Result<Vec<TenantRow>, SigningError> {
+        self.operator(caller).await?;
+        let mut all: Vec<TenantRow> = Vec::new();
+        loop {
+            let after = all.last().map(|t| t.name.clone());
+            let page = self.store().tenants(after.as_ref(), 500).await?;
+            let last = page.len() < 500;
+            all.extend(page);
+            if last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// One tenant: its own people, and the operator.
+    ///
+    /// # Errors
+    /// [`SigningError::NotFound`] for anybody else's.
+    pub async fn tenant(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+    ) -> Result<TenantRow, SigningError> {
+        if caller.tenant == OPERATOR_REALM {
+            self.operator(caller).await?;
+        } else {
+            caller.of_tenant(name)?;
+            caller.may_read()?;
+        }
+        self.store()
+            .tenant_by_name(name)
+            .await?
+            .ok_or(SigningError::NotFound)
+    }
+
+    /// Sets a tenant's rules.
+    ///
+    /// # Errors
+    /// [`SigningError::Forbidden`], [`SigningError::MfaRequired`].
+    pub async fn set_policy(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        policy: TenantPolicy,
+        rid: &RequestId,
+    ) -> Result<TenantRow, SigningError> {
+        let tenant = self.admin(caller, name).await?;
+        let body = PolicySet {
+            allow_software: policy.allow_software,
+            require_mfa: policy.require_mfa,
+        };
+        self.change(
+            caller,
+            tenant.id,
+            LeafBody::PolicySet(body),
+            Effect::SetPolicy(tenant.id, policy),
+            rid,
+        )
+        .await?;
+        self.store()
+            .tenant(tenant.id)
+            .await?
+            .ok_or(SigningError::NotFound)
+    }
+
+    /// The caller's own tenant, for reading.
+    pub(crate) fn reader(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+    ) -> Result<TenantId, SigningError> {
+        let tenant = caller.of_tenant(name)?;
+        caller.may_read()?;
+        Ok(tenant)
+    }
+
+    /// The caller's own tenant, for changing.
+    pub(crate) async fn admin(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+    ) -> Result<TenantRow, SigningError> {
+        let id = caller.of_tenant(name)?;
+        let tenant = self
+            .store()
+            .tenant(id)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        caller.may_change(tenant.policy.require_mfa)?;
+        Ok(tenant)
+    }
+
+    async fn operator(&self, caller: &Caller) -> Result<(), SigningError> {
+        let realm = self
+            .store()
+            .tenant(OPERATOR_REALM)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        caller.may_operate(realm.policy.require_mfa)
+    }
+
+    /// One effect with its leaf in the tenant's log.
+    pub(crate) async fn change(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+        body: LeafBody,
+        effect: Effect,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
+        let submission = Submission {
+            drafts: vec![tenant_draft(tenant, body, by(caller, rid))],
+            effects: vec![effect],
+            ..Submission::default()
+        };
+        self.commit(tenant, submission).await
+    }
+
+    /// Writes and drops what was known of the tenant.
+    pub(crate) async fn commit(
+        &self,
+        tenant: TenantId,
+        submission: Submission,
+    ) -> Result<(), SigningError> {
+        let result = self.sequencer().write(submission).await;
+        self.snapshots().forget(tenant);
+        result?;
+        Ok(())
+    }
+
+    fn draft_new_tenant(
+        &self,
+        submission: &mut Submission,
+        id: TenantId,
+        name: &TenantName,
+        policy: TenantPolicy,
+        token: Option<TokenFacts>,
+        rid: &RequestId,
+    ) {
+        let request = || {
+            Some(DetailsDraft {
+                request: Some(rid.to_string()),
+                ..DetailsDraft::default()
+            })
+        };
+        let opened = LogOpened {
+            tenant: id.to_string(),
+            key: None,
+            previous: None,
+        };
+        submission
+            .drafts
+            .push(tenant_draft(id, LeafBody::LogOpened(opened), request()));
+        let created = TenantCreated {
+            tenant: id.to_string(),
+            name: name.to_string(),
+        };
+        submission.drafts.push(tenant_draft(
+            id,
+            LeafBody::TenantCreated(created),
+            request(),
+        ));
+        let set = PolicySet {
+            allow_software: policy.allow_software,
+            require_mfa: policy.require_mfa,
+        };
+        submission
+            .drafts
+            .push(tenant_draft(id, LeafBody::PolicySet(set), request()));
+        if let Some(t) = &token {
+            let body = TokenCreated {
+                token: t.label.clone(),
+                manufacturer: t.manufacturer.clone(),
+                model: t.model.clone(),
+                serial: t.serial.clone(),
+                software: t.software,
+                isolation: t.isolation.as_str().to_owned(),
+                log_vkey: hex::encode(self.secrets().log_public()),
+            };
+            submission
+                .drafts
+                .push(tenant_draft(id, LeafBody::TokenCreated(body), request()));
+        }
+        submission.effects.push(Effect::CreateTenant(TenantRow {
+            id,
+            name: name.clone(),
+            policy,
+            version: 1,
+            token,
+            created: self.clock().now(),
+        }));
+    }
+}
+
+/// A leaf of the tenant's log.
+pub(crate) fn tenant_draft(
+    tenant: TenantId,
+    body: LeafBody,
+    details: Option<DetailsDraft>,
+) -> Draft {
+    Draft {
+        tenant,
+        log: tenant.into(),
+        body,
+        details,
+        opens: false,
+    }
+}
+
+/// Who did it and in which request, for a leaf of the tenant's log.
+pub(crate) fn by(caller: &Caller, rid: &RequestId) -> Option<DetailsDraft> {
+    let person =
+        serde_json::json!({ "issuer": caller.issuer, "subject": caller.subject }).to_string();
+    Some(DetailsDraft {
+        request: Some(rid.to_string()),
+        caller: text_opening(&person).ok(),
+        ..DetailsDraft::default()
+    })
+}
+
+/// A text field: not empty, not long, no control characters.
+pub(crate) fn text(field: &str, value: &str) -> Result<String, SigningError> {
+    if value.is_empty() || value.len() > MAX_TEXT || value.chars().any(char::is_control) {
+        Err(SigningError::invalid(
+            field,
+            format!("1 to {MAX_TEXT} bytes without control characters"),
+        ))
+    } else {
+        Ok(value.to_owned())
+    }
+}
+
+/// Cut to what a leaf holds.
+pub(crate) fn cut(value: &str) -> String {
+    value.chars().take(256).collect()
+}
