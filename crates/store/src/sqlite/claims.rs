@@ -25,10 +25,11 @@ many! {
         (tenant_id, principal, claim_key, body, state, answer, attempt, log_id, idx, expires) VALUES "
         ("(?,?,?,?,?,?,?,?,?,?)") " ON CONFLICT DO NOTHING";
     /// Only what is in flight settles, and only by its own authorisation: the first outcome stands.
+    /// The `+` keeps these conditions from luring the planner away from the key.
     SETTLE_CLAIMS = "UPDATE claims SET state = v.column6, answer = v.column7 FROM (VALUES "
         ("(?,?,?,?,?,?,?)") ") AS v WHERE claims.tenant_id = v.column1 \
         AND claims.principal = v.column2 AND claims.claim_key = v.column3 \
-        AND claims.log_id = v.column4 AND claims.idx = v.column5 AND claims.state = 'in-flight'";
+        AND +claims.log_id = v.column4 AND +claims.idx = v.column5 AND +claims.state = 'in-flight'";
 }
 
 /// Writes all claims of a commit.

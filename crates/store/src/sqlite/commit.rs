@@ -16,11 +16,12 @@ use std::collections::{HashMap, HashSet};
 
 many! {
     VERSIONS = "SELECT tenant_id, version FROM tenants WHERE tenant_id IN (" ("?") ")";
-    /// The compare-and-swap that makes one history (invariant 3). Renews the lease.
+    /// The compare-and-swap that makes one history (invariant 3). Renews the lease. The `+` keeps
+    /// the planner at the key.
     MOVE_HEADS = "UPDATE logs SET size = v.column3, frontier = v.column4, checkpoint = v.column5, \
         last_time = v.column6, lease_until = v.column7 FROM (VALUES "
         ("(?,?,?,?,?,?,?,?,?,?)") ") AS v WHERE logs.tenant_id = v.column1 AND logs.log_id = v.column2 \
-        AND logs.size = v.column8 AND logs.lease_node = v.column9 AND logs.lease_epoch = v.column10";
+        AND +logs.size = v.column8 AND +logs.lease_node = v.column9 AND +logs.lease_epoch = v.column10";
     INSERT_LEAVES = "INSERT INTO leaves (tenant_id, log_id, idx, hash, bytes) VALUES "
         ("(?,?,?,?,?)") "";
     INSERT_DETAILS = "INSERT INTO leaf_details (tenant_id, log_id, idx, line) VALUES "

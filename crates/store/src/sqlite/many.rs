@@ -25,15 +25,18 @@ macro_rules! many {
             $crate::sqlite::many::Many::new(
                 || $crate::sqlite::many::repeat($head, $row, $tail)); )*
 
-        /// Name, text and the text that asks for the plan.
+        /// Name, text and the text that asks for the plan, in each size.
         #[cfg(test)]
         pub(super) fn all_many() -> Vec<(&'static str, &'static str, &'static str)> {
             use std::sync::LazyLock;
             let mut all = Vec::new();
             $({
-                static PLAN: LazyLock<String> =
-                    LazyLock::new(|| format!("EXPLAIN QUERY PLAN {}", $name.text(4)));
-                all.push((stringify!($name), $name.text(4), PLAN.as_str()));
+                static PLANS: LazyLock<Vec<String>> = LazyLock::new(|| {
+                    $name.texts().iter().map(|t| format!("EXPLAIN QUERY PLAN {t}")).collect()
+                });
+                for (text, plan) in $name.texts().iter().zip(PLANS.iter()) {
+                    all.push((stringify!($name), text.as_str(), plan.as_str()));
+                }
             })*
             all
         }
@@ -84,8 +87,7 @@ impl Many {
     }
 
     #[cfg(test)]
-    pub(super) fn text(&'static self, size: usize) -> &'static str {
-        let at = SIZES.iter().position(|s| *s == size).unwrap();
-        &self.texts[at]
+    pub(super) fn texts(&'static self) -> &'static [String] {
+        self.texts.as_slice()
     }
 }
