@@ -1,0 +1,293 @@
+//! Verification of ID tokens, in the order of the workload-identity rules: registered issuer, its
+//! keys, algorithm, signature, audience, times. Replay is the exchange's part ([`super::exchange`]).
+
+use super::jws::{Alg, Parts, PartsError};
+use super::keys::IssuerKeys;
+use super::{AuthError, SKEW_S};
+use countersign_core::Micros;
+use countersign_core::ports::rows::IssuerRow;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// Longest `sub`.
+const MAX_SUBJECT: usize = 1024;
+
+/// Why an ID token is not accepted. A retry with the same token cannot help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token at all.
+    #[error("subject_token: {0}")]
+    Parts(#[from] PartsError),
+    /// `alg` is not accepted: `none` and HMAC never are (RFC 8725 §3.1, §3.2).
+    #[error("the token's algorithm \"{alg}\" is not accepted")]
+    Algorithm {
+        /// As the header says, cut.
+        alg: String,
+    },
+    /// The key is of another type than the algorithm.
+    #[error("the token's algorithm \"{alg}\" does not fit the issuer's key")]
+    AlgorithmForKey {
+        /// As the header says.
+        alg: String,
+    },
+    /// No `kid` in the header.
+    #[error("the token names no key (kid)")]
+    NoKeyId,
+    /// `crit` names extensions; none is understood (RFC 7515 §4.1.11).
+    #[error("the token has critical extensions that are not understood (crit)")]
+    Critical,
+    /// The signature is not by that key.
+    #[error("the token's signature is not by the issuer's key")]
+    Signature,
+    /// A claim that must be there is absent.
+    #[error("the token has no claim \"{0}\"")]
+    Missing(&'static str),
+    /// A claim is of the wrong type or too long.
+    #[error("the token's claim \"{0}\" is not what it must be")]
+    BadClaim(&'static str),
+    /// Another issuer than the one looked up.
+    #[error("the token's issuer is another")]
+    Issuer,
+    /// Another audience than the registered one.
+    #[error("the token's audience is not \"{expected}\"")]
+    Audience {
+        /// What was registered.
+        expected: String,
+    },
+    /// Several audiences: the token could be replayed from the others.
+    #[error("the token has several audiences; only a token for \"{expected}\" alone is accepted")]
+    SeveralAudiences {
+        /// What was registered.
+        expected: String,
+    },
+    /// Past `exp`.
+    #[error("the token expired {ago} s ago")]
+    Expired {
+        /// How long ago.
+        ago: i64,
+    },
+    /// Before `nbf`.
+    #[error("the token is valid only in {ahead} s (nbf)")]
+    NotYet {
+        /// How long until then.
+        ahead: i64,
+    },
+    /// `iat` lies ahead of our clock.
+    #[error("the token was issued {ahead} s in the future (iat)")]
+    FromTheFuture {
+        /// How far.
+        ahead: i64,
+    },
+    /// Older than the issuer's setting allows, whatever `exp` says.
+    #[error("the token was issued {age} s ago; this issuer's tokens are accepted for {max} s")]
+    TooOld {
+        /// Its age.
+        age: i64,
+        /// The setting.
+        max: u32,
+    },
+    /// The claims that would be carried over are too many.
+    #[error("the token's claims are larger than {limit} bytes")]
+    ClaimsTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// A verified ID token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifiedToken {
+    /// `sub`.
+    pub subject: String,
+    /// `exp`, seconds.
+    pub expires: i64,
+    /// `jti`, where there is one.
+    pub jti: Option<String>,
+    /// Whether `amr` or `acr` shows a second factor by the issuer's settings.
+    pub mfa: bool,
+    /// All claims.
+    pub claims: Map<String, Value>,
+    /// SHA-256 of the token as sent.
+    pub sha256: [u8; 32],
+}
+
+/// Verifies ID tokens of registered issuers.
+#[derive(Debug, Clone)]
+pub struct IdTokenVerifier {
+    keys: Arc<IssuerKeys>,
+}
+
+/// The `iss` of a token, unverified: good for the look-up in the allow-list and for nothing else.
+///
+/// # Errors
+/// [`TokenError`] where there is none.
+pub fn unverified_issuer(token: &str) -> Result<String, TokenError> {
+    let parts = Parts::parse(token)?;
+    match parts.claims.get("iss") {
+        None => Err(TokenError::Missing("iss")),
+        Some(Value::String(s)) if (1..=512).contains(&s.len()) => Ok(s.clone()),
+        Some(_) => Err(TokenError::BadClaim("iss")),
+    }
+}
+
+impl IdTokenVerifier {
+    /// A verifier on a cache of keys.
+    #[must_use]
+    pub const fn new(keys: Arc<IssuerKeys>) -> Self {
+        Self { keys }
+    }
+
+    /// Verifies a token of a registered issuer.
+    ///
+    /// # Errors
+    /// [`AuthError::IdToken`] or [`AuthError::Keys`].
+    pub async fn verify(
+        &self,
+        issuer: &IssuerRow,
+        token: &str,
+        now: Micros,
+    ) -> Result<VerifiedToken, AuthError> {
+        let parts = Parts::parse(token).map_err(TokenError::from)?;
+        let header = &parts.header;
+        let named = || header.alg.chars().take(32).collect::<String>();
+        // Before any fetch: what can be refused by the header alone makes nobody work.
+        let alg = Alg::parse(&header.alg).ok_or_else(|| TokenError::Algorithm { alg: named() })?;
+        if header.crit.is_some() {
+            return Err(TokenError::Critical.into());
+        }
+        let kid = header
+            .kid
+            .as_deref()
+            .filter(|k| !k.is_empty())
+            .ok_or(TokenError::NoKeyId)?;
+        let key = self.keys.key(issuer, kid).await?;
+        if !key.allows(alg) {
+            return Err(TokenError::AlgorithmForKey { alg: named() }.into());
+        }
+        if !parts.verified_by(&key, alg) {
+            return Err(TokenError::Signature.into());
+        }
+        Ok(check_claims(issuer, parts.claims, token, now.seconds())?)
+    }
+}
+
+fn check_claims(
+    issuer: &IssuerRow,
+    claims: Map<String, Value>,
+    token: &str,
+    now: i64,
+) -> Result<VerifiedToken, TokenError> {
+    if claims.get("iss").and_then(Value::as_str) != Some(issuer.issuer.as_str()) {
+        return Err(TokenError::Issuer);
+    }
+    audience(&claims, &issuer.audience)?;
+    let exp = time(&claims, "exp")?.ok_or(TokenError::Missing("exp"))?;
+    let iat = time(&claims, "iat")?.ok_or(TokenError::Missing("iat"))?;
+    if now >= exp.saturating_add(SKEW_S) {
+        return Err(TokenError::Expired {
+            ago: now.saturating_sub(exp),
+        });
+    }
+    if let Some(nbf) = time(&claims, "nbf")?
+        && nbf > now.saturating_add(SKEW_S)
+    {
+        return Err(TokenError::NotYet {
+            ahead: nbf.saturating_sub(now),
+        });
+    }
+    if iat > now.saturating_add(SKEW_S) {
+        return Err(TokenError::FromTheFuture {
+            ahead: iat.saturating_sub(now),
+        });
+    }
+    let age = now.saturating_sub(iat);
+    if age > i64::from(issuer.max_token_age_s) {
+        return Err(TokenError::TooOld {
+            age,
+            max: issuer.max_token_age_s,
+        });
+    }
+    let subject = match claims.get("sub") {
+        None => return Err(TokenError::Missing("sub")),
+        Some(Value::String(s)) if (1..=MAX_SUBJECT).contains(&s.len()) => s.clone(),
+        Some(_) => return Err(TokenError::BadClaim("sub")),
+    };
+    let jti = match claims.get("jti") {
+        None => None,
+        Some(Value::String(s)) => Some(s.clone()),
+        Some(_) => return Err(TokenError::BadClaim("jti")),
+    };
+    Ok(VerifiedToken {
+        subject,
+        expires: exp,
+        jti,
+        mfa: shows_mfa(issuer, &claims),
+        claims,
+        sha256: Sha256::digest(token.as_bytes()).into(),
+    })
+}
+
+fn audience(claims: &Map<String, Value>, expected: &str) -> Result<(), TokenError> {
+    let one = match claims.get("aud") {
+        None => return Err(TokenError::Missing("aud")),
+        Some(Value::String(s)) => s.as_str(),
+        Some(Value::Array(all)) => match all.as_slice() {
+            [Value::String(s)] => s.as_str(),
+            [] => return Err(TokenError::Missing("aud")),
+            [_] => return Err(TokenError::BadClaim("aud")),
+            _ => {
+                return Err(TokenError::SeveralAudiences {
+                    expected: expected.to_owned(),
+                });
+            }
+        },
+        Some(_) => return Err(TokenError::BadClaim("aud")),
+    };
+    if one == expected {
+        Ok(())
+    } else {
+        Err(TokenError::Audience {
+            expected: expected.to_owned(),
+        })
+    }
+}
+
+/// A NumericDate (RFC 7519 §2), rounded down; numbers beyond the year 9999 are no dates.
+fn time(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, TokenError> {
+    let bad = TokenError::BadClaim(name);
+    let seconds = match claims.get(name) {
+        None => return Ok(None),
+        Some(Value::Number(n)) => match (n.as_i64(), n.as_f64()) {
+            (Some(i), _) => i,
+            #[allow(clippy::cast_possible_truncation)]
+            (None, Some(f)) if (0.0..253_402_300_800.0).contains(&f) => f.floor() as i64,
+            _ => return Err(bad),
+        },
+        Some(_) => return Err(bad),
+    };
+    if (0..253_402_300_800).contains(&seconds) {
+        Ok(Some(seconds))
+    } else {
+        Err(bad)
+    }
+}
+
+fn shows_mfa(issuer: &IssuerRow, claims: &Map<String, Value>) -> bool {
+    let amr = claims
+        .get("amr")
+        .and_then(Value::as_array)
+        .is_some_and(|all| {
+            all.iter()
+                .filter_map(Value::as_str)
+                .any(|m| issuer.mfa_amr.iter().any(|w| w == m))
+        });
+    let acr = claims
+        .get("acr")
+        .and_then(Value::as_str)
+        .is_some_and(|a| issuer.mfa_acr.iter().any(|w| w == a));
+    amr || acr
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What all handlers share.
+
+use crate::auth::{FetchPolicy, IdTokenVerifier, IssuerKeys, ServiceTokens};
+use crate::problem::Problem;
+use countersign_core::{Clock, LogId};
+use countersign_signing::Service;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+/// What the API is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    /// The deployment's name: `iss` of its service tokens.
+    pub name: String,
+    /// Prefix of log origins, for example `sign.example.com/log`: the same as the service's.
+    pub origin_prefix: String,
+    /// What may be fetched from issuers.
+    pub fetch: FetchPolicy,
+    /// Most requests worked on at once; more are answered 503 at once.
+    pub concurrency: usize,
+    /// Longest an answer may take. What a handler began goes on.
+    pub timeout: Duration,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            name: "localhost".to_owned(),
+            origin_prefix: "localhost/log".to_owned(),
+            fetch: FetchPolicy::default(),
+            concurrency: 512,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The API's state. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    service: Service,
+    clock: Arc<dyn Clock>,
+    verifier: IdTokenVerifier,
+    tokens: ServiceTokens,
+    tasks: TaskTracker,
+    admission: Arc<Semaphore>,
+    origin_prefix: String,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Api(…)")
+    }
+}
+
+impl Api {
+    /// An API on a service.
+    #[must_use]
+    pub fn new(service: Service, clock: Arc<dyn Clock>, config: &ApiConfig) -> Self {
+        let tokens = ServiceTokens::new(config.name.clone(), service.token_keys());
+        let keys = Arc::new(IssuerKeys::new(config.fetch, Arc::clone(&clock)));
+        Self(Arc::new(Inner {
+            service,
+            clock,
+            verifier: IdTokenVerifier::new(keys),
+            tokens,
+            tasks: TaskTracker::new(),
+            admission: Arc::new(Semaphore::new(config.concurrency)),
+            origin_prefix: config.origin_prefix.clone(),
+            timeout: config.timeout,
+        }))
+    }
+
+    pub(crate) fn service(&self) -> &Service {
+        &self.0.service
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub(crate) fn verifier(&self) -> &IdTokenVerifier {
+        &self.0.verifier
+    }
+
+    pub(crate) fn tokens(&self) -> &ServiceTokens {
+        &self.0.tokens
+    }
+
+    /// Origin of a log of this deployment.
+    pub(crate) fn log_origin(&self, log: LogId) -> String {
+        format!("{}/{log}", self.0.origin_prefix)
+    }
+
+    pub(crate) fn admission(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.0.admission)
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    /// Runs work in its own task: neither a caller who hangs up nor a time-out stops it half-way.
+    pub(crate) async fn run<T, E, F>(&self, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Into<Problem> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        use tracing::Instrument as _;
+        match self.0.tasks.spawn(work.in_current_span()).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(e) => {
+                tracing::error!(panicked = e.is_panic(), "a request's task did not end");
+                Err(Problem::internal())
+            }
+        }
+    }
+
+    /// Waits until all work begun has ended. Call it when no more requests come in.
+    pub async fn drain(&self) {
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
