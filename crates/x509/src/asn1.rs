@@ -6,7 +6,14 @@
 
 use der::{Decode, Header, Reader, SliceReader};
 
+mod attribute;
+mod write;
+
+pub use attribute::Attribute;
 pub use der::asn1::ObjectIdentifier;
+pub use write::{
+    bit_string, boolean_true, null, octet_string, oid, sequence, set_of, strip_zeros, tlv, unsigned,
+};
 
 /// `BOOLEAN`.
 pub const BOOLEAN: u8 = 0x01;
@@ -332,169 +339,6 @@ impl<'a> Cursor<'a> {
         }
     }
 }
-
-/// One element: tag, minimal definite length, the parts one after the other.
-#[must_use]
-pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
-    let len: usize = parts.iter().map(|p| p.len()).sum();
-    let mut out = Vec::with_capacity(len.saturating_add(6));
-    out.push(tag);
-    match u8::try_from(len) {
-        Ok(short) if short < 0x80 => out.push(short),
-        _ => {
-            let be = len.to_be_bytes();
-            let skip = be.iter().take_while(|b| **b == 0).count();
-            let digits = be.get(skip..).unwrap_or_default();
-            // A usize has at most 8 octets, so the count fits the low seven bits.
-            out.push(0x80 | u8::try_from(digits.len()).unwrap_or(8));
-            out.extend_from_slice(digits);
-        }
-    }
-    for p in parts {
-        out.extend_from_slice(p);
-    }
-    out
-}
-
-/// `SEQUENCE` of the given encodings.
-#[must_use]
-pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
-    tlv(SEQUENCE, parts)
-}
-
-/// `SET OF` in DER order (X.690 §11.6); equal elements are written once.
-#[must_use]
-pub fn set_of(mut elements: Vec<Vec<u8>>) -> Vec<u8> {
-    elements.sort_unstable();
-    elements.dedup();
-    let parts: Vec<&[u8]> = elements.iter().map(Vec::as_slice).collect();
-    tlv(SET, &parts)
-}
-
-/// `OBJECT IDENTIFIER`.
-#[must_use]
-pub fn oid(oid: &ObjectIdentifier) -> Vec<u8> {
-    tlv(OBJECT_IDENTIFIER, &[oid.as_bytes()])
-}
-
-/// A non-negative `INTEGER` from its big-endian magnitude.
-#[must_use]
-pub fn unsigned(magnitude: &[u8]) -> Vec<u8> {
-    let digits = strip_zeros(magnitude);
-    match digits.first() {
-        None => tlv(INTEGER, &[&[0]]),
-        Some(b) if b & 0x80 != 0 => tlv(INTEGER, &[&[0], digits]),
-        Some(_) => tlv(INTEGER, &[digits]),
-    }
-}
-
-/// `OCTET STRING`.
-#[must_use]
-pub fn octet_string(bytes: &[u8]) -> Vec<u8> {
-    tlv(OCTET_STRING, &[bytes])
-}
-
-/// `BIT STRING` of whole octets.
-#[must_use]
-pub fn bit_string(bytes: &[u8]) -> Vec<u8> {
-    tlv(BIT_STRING, &[&[0], bytes])
-}
-
-/// `NULL`.
-#[must_use]
-pub fn null() -> Vec<u8> {
-    tlv(NULL, &[])
-}
-
-/// `BOOLEAN TRUE`.
-#[must_use]
-pub fn boolean_true() -> Vec<u8> {
-    tlv(BOOLEAN, &[&[0xff]])
-}
-
-/// Big-endian bytes without leading zero octets.
-#[must_use]
-pub fn strip_zeros(bytes: &[u8]) -> &[u8] {
-    let skip = bytes.iter().take_while(|b| **b == 0).count();
-    bytes.get(skip..).unwrap_or_default()
-}
-
-/// An attribute of a request or of a CMS signer: a type and one or more values, each DER.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attribute {
-    /// The attribute type.
-    pub oid: ObjectIdentifier,
-    /// The values, each the DER of one element.
-    pub values: Vec<Vec<u8>>,
-}
-
-impl Attribute {
-    /// An attribute with one value.
-    #[must_use]
-    pub fn single(oid: ObjectIdentifier, value: Vec<u8>) -> Self {
-        Self {
-            oid,
-            values: vec![value],
-        }
-    }
-
-    /// Reads `Attribute ::= SEQUENCE { type OID, values SET SIZE (1..) OF ANY }`, strictly.
-    ///
-    /// # Errors
-    /// If it is anything else, or the values are not in DER order.
-    pub fn from_tlv(t: &Tlv<'_>, field: &'static str) -> Result<Self, Asn1Error> {
-        let mut c = Cursor::single(t.bytes, SEQUENCE, field).map(|t| Cursor::new(t.value))?;
-        let oid = c.oid(field)?;
-        let values: Vec<Vec<u8>> = c
-            .enter(SET, field)?
-            .set_of(MAX_ATTRIBUTE_VALUES, field)?
-            .iter()
-            .map(|t| t.bytes.to_vec())
-            .collect();
-        c.finish(field)?;
-        if values.is_empty() {
-            return Err(Asn1Error::new(field, Problem::Value));
-        }
-        Ok(Self { oid, values })
-    }
-
-    /// Reads the content of a SET OF Attribute: DER order, each type once (RFC 5652 §5.3).
-    ///
-    /// # Errors
-    /// If it is anything else.
-    pub fn read_set(content: &[u8], field: &'static str) -> Result<Vec<Self>, Asn1Error> {
-        let attributes = Cursor::new(content)
-            .set_of(MAX_ATTRIBUTES, field)?
-            .iter()
-            .map(|t| Self::from_tlv(t, field))
-            .collect::<Result<Vec<_>, _>>()?;
-        for (i, a) in attributes.iter().enumerate() {
-            if attributes.iter().skip(i + 1).any(|b| a.oid == b.oid) {
-                return Err(Asn1Error::new(field, Problem::Duplicate));
-            }
-        }
-        Ok(attributes)
-    }
-
-    /// The DER of this attribute.
-    #[must_use]
-    pub fn to_der(&self) -> Vec<u8> {
-        sequence(&[&oid(&self.oid), &set_of(self.values.clone())])
-    }
-
-    /// The one value, if there is exactly one.
-    #[must_use]
-    pub fn single_value(&self) -> Option<&[u8]> {
-        match self.values.as_slice() {
-            [v] => Some(v),
-            _ => None,
-        }
-    }
-}
-
-/// No structure of ours has more attributes; a longer list is an attack on memory.
-const MAX_ATTRIBUTES: usize = 64;
-const MAX_ATTRIBUTE_VALUES: usize = 64;
 
 #[cfg(test)]
 mod tests {
