@@ -7,6 +7,7 @@ use crate::misbehave::Misbehaviour;
 use crate::orders::{Order, OrderBook};
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -47,6 +48,13 @@ pub(crate) fn orders(ca: Arc<Ca>) -> Router {
         .route("/roots.pem", get(roots))
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "not-found", "no such page") })
+        .method_not_allowed_fallback(|| async {
+            problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "this page takes another method",
+            )
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(ca)
 }
@@ -85,13 +93,13 @@ struct Reason<'a> {
     source: &'a str,
 }
 
-async fn open_order(State(ca): State<Arc<Ca>>, body: Bytes) -> Response {
+async fn open_order(State(ca): State<Arc<Ca>>, body: Result<Bytes, BytesRejection>) -> Response {
     if let Some(down) = down(&ca) {
         return down;
     }
-    let request: OpenOrder = match serde_json::from_slice(&body) {
+    let request: OpenOrder = match json_body(body) {
         Ok(r) => r,
-        Err(e) => return bad_request(&e.to_string()),
+        Err(response) => return *response,
     };
     let n = request.subscriber.len();
     if !(1..=256).contains(&n) || request.subscriber.chars().any(char::is_control) {
@@ -134,14 +142,14 @@ async fn show_order(State(ca): State<Arc<Ca>>, Path(id): Path<String>) -> Respon
 async fn submit_request(
     State(ca): State<Arc<Ca>>,
     Path(id): Path<String>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     if let Some(down) = down(&ca) {
         return down;
     }
-    let request: SubmitRequest = match serde_json::from_slice(&body) {
+    let request: SubmitRequest = match json_body(body) {
         Ok(r) => r,
-        Err(e) => return bad_request(&e.to_string()),
+        Err(response) => return *response,
     };
     if request.evidence.len() > MAX_EVIDENCE {
         return bad_request("evidence: more than 16 pieces");
@@ -262,6 +270,13 @@ fn refused(order: &Order, checks: &[Check]) -> Response {
         &format!("the request fails {}", names.join(", ")),
         &json!(reasons),
     )
+}
+
+fn json_body<T: serde::de::DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Box<Response>> {
+    let body = body.map_err(|e| Box::new(problem(e.status(), "bad-request", &e.body_text())))?;
+    serde_json::from_slice(&body).map_err(|e| Box::new(bad_request(&e.to_string())))
 }
 
 fn down(ca: &Ca) -> Option<Response> {

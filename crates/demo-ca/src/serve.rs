@@ -14,7 +14,9 @@ use countersign_attestation::StatementKey;
 use countersign_attestation::request::CaPolicy;
 use countersign_core::{Clock, SystemClock};
 use serde_json::json;
+use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +29,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             problem: "at least one is needed: there is no default anchor".to_owned(),
         });
     }
+    files::make_dir(&args.state)?;
+    let _lock = only_one(&args.state)?;
     let https = listen(args.listen)?;
     let http = listen(args.listen_http)?;
     let (https_addr, http_addr) = (
@@ -124,6 +128,20 @@ pub(crate) fn policy(trust: &TrustArgs) -> CaPolicy {
     }
 }
 
+/// One process to a state folder: two would each let an order be used once.
+fn only_one(state: &Path) -> Result<File, Error> {
+    let path = state.join("lock");
+    let file = File::create(&path).map_err(Error::file(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Content {
+            path,
+            problem: "another countersign-demo-ca serves from this folder".to_owned(),
+        }),
+        Err(TryLockError::Error(e)) => Err(Error::file(path)(e)),
+    }
+}
+
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
     let refused = |source| Error::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(refused)?;
@@ -162,5 +180,19 @@ async fn terminated() {
         Err(_) => {
             let _ = tokio::signal::ctrl_c().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_process_on_the_same_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = only_one(dir.path()).unwrap();
+        assert!(matches!(only_one(dir.path()), Err(Error::Content { .. })));
+        drop(first);
+        assert!(only_one(dir.path()).is_ok());
     }
 }
