@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 pub struct StateDir {
     root: PathBuf,
     // The lock lives as long as the file is open.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl StateDir {
@@ -48,7 +48,19 @@ impl StateDir {
                 Err(TryLockError::Error(e)) => return Err(folder(&path, e)),
             }
         }
-        Ok(Self { root, _lock: lock })
+        Ok(Self {
+            root,
+            _lock: Some(lock),
+        })
+    }
+
+    /// A folder that a worker may hold, to read from only.
+    #[must_use]
+    pub fn look(root: &Path) -> Self {
+        Self {
+            root: root.to_path_buf(),
+            _lock: None,
+        }
     }
 
     /// The folder itself, absolute.

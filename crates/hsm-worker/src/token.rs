@@ -436,6 +436,24 @@ impl Token {
     }
 }
 
+/// Serial number and user PIN of the token of a state folder, for the bench beside a running worker
+/// (so without the folder's lock).
+///
+/// # Errors
+/// [`WorkerError::Latched`], [`WorkerError::TokenAbsent`] or [`WorkerError::StateBroken`].
+pub fn open_for_bench(
+    state: &std::path::Path,
+    config: &Config,
+) -> Result<(String, SecretString), WorkerError> {
+    let dir = StateDir::look(state);
+    if let Some(reason) = Latch::reason(&dir) {
+        return Err(WorkerError::Latched(reason));
+    }
+    let file = read_token_file(&dir)?.ok_or(WorkerError::TokenAbsent)?;
+    let pin = pin::unseal(&dir, &config.key_file, file.pinned.tenant)?;
+    Ok((file.pinned.facts.serial, pin))
+}
+
 /// Prepares a SoftHSM folder: its own configuration and token directory, so that this process can
 /// see no other token. A half-made token (no `token.json`) is moved aside, never deleted.
 ///
