@@ -195,7 +195,7 @@ proptest! {
         let (good, _) = receipt(1);
         let mut text = good.to_text();
         if let Some((at, _)) = text.char_indices().nth(n) {
-            text.insert_str(at, "\n");
+            text.insert(at, '\n');
             let _ = Receipt::parse(&text).map(|r| r.verify(&keys()));
         }
     }

@@ -2,14 +2,12 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use countersign_signing_log::audit::LogSource;
-use countersign_signing_log::commitment::{HexHash, digest_text};
-use countersign_signing_log::leaf::{
-    Asserted, Authorisation, ContentKind, LogOpened, LoggedKey, Outcome, OutcomeResult, Purpose,
-};
+use countersign_signing_log::commitment::{Commitment, HexHash, digest_text};
+use countersign_signing_log::leaf::*;
 use countersign_signing_log::merkle::{empty_root, leaf_hash, node_hash};
 use countersign_signing_log::{
-    Checkpoint, Details, EntryBundle, Hash, Leaf, Opening, Salt, SigningKey, Tile, TilePath,
-    VerifierKey, tiles_for_size,
+    Checkpoint, Details, EntryBundle, Hash, Leaf, LeafBody, Opening, Salt, SigningKey, Tile,
+    TilePath, VerifierKey, tiles_for_size,
 };
 use std::collections::BTreeMap;
 
@@ -180,5 +178,229 @@ impl LogSource for MemoryLog {
     }
     fn bundle(&self, path: &TilePath) -> Result<Option<Vec<u8>>, String> {
         Ok(self.files.get(&path.to_string()).cloned())
+    }
+}
+
+/// One of each type, from random parts.
+pub fn body(
+    which: usize,
+    s: &[String],
+    h: [[u8; 32]; 3],
+    n: [u64; 3],
+    b: [bool; 3],
+    list: Vec<String>,
+) -> LeafBody {
+    let t = |i: usize| s[i].clone();
+    let opt = |on: bool, i: usize| on.then(|| s[i].clone());
+    let hash = |i: usize| HexHash(h[i]);
+    let c = |i: usize| Commitment(h[i]);
+    match LeafBody::TYPES[which] {
+        LogOpened::TYPE => LogOpened {
+            tenant: t(0),
+            key: b[0].then(|| LoggedKey {
+                id: t(1),
+                algorithm: t(2),
+                spki_sha256: hash(0),
+                software: b[1],
+                isolation: t(3),
+            }),
+            previous: b[2].then(|| Predecessor {
+                origin: t(4),
+                size: n[0],
+                root: hash(1),
+                missing: n[1],
+            }),
+        }
+        .into(),
+        Authorisation::TYPE => Authorisation {
+            tenant: t(0),
+            signer: t(1),
+            key: t(2),
+            request: t(3),
+            attempt: if b[0] { 2 } else { 1 },
+            repeats: b[0].then_some(n[0]),
+            purpose: if b[1] {
+                Purpose::CertificateRequest
+            } else {
+                Purpose::Signature
+            },
+            scheme: t(4),
+            content: match (b[1], b[2]) {
+                (true, _) => ContentKind::CertificateRequest,
+                (false, true) => ContentKind::RawDigest,
+                (false, false) => ContentKind::Cms,
+            },
+            asserted: if !b[1] && b[2] {
+                Asserted::DigestOnly
+            } else {
+                Asserted::Typed
+            },
+            tbs: c(0),
+            artifact: b[2].then(|| c(1)),
+            caller: c(2),
+            node: t(5),
+            epoch: n[1],
+        }
+        .into(),
+        Outcome::TYPE => Outcome {
+            of: n[0],
+            result: match (b[0], b[1]) {
+                (true, _) => OutcomeResult::Signed,
+                (false, true) => OutcomeResult::Failed,
+                (false, false) => OutcomeResult::Unknown,
+            },
+            signature_sha256: b[0].then(|| hash(0)),
+            reason: opt(b[2], 0),
+        }
+        .into(),
+        TenantCreated::TYPE => TenantCreated {
+            tenant: t(0),
+            name: t(1),
+        }
+        .into(),
+        IssuerRegistered::TYPE => IssuerRegistered {
+            issuer: t(0),
+            kind: t(1),
+            audience: t(2),
+        }
+        .into(),
+        IssuerRemoved::TYPE => IssuerRemoved { issuer: t(0) }.into(),
+        MemberAdded::TYPE => MemberAdded {
+            issuer: t(0),
+            subject: c(0),
+            role: t(1),
+        }
+        .into(),
+        MemberRemoved::TYPE => MemberRemoved {
+            issuer: t(0),
+            subject: c(0),
+            role: t(1),
+        }
+        .into(),
+        PolicySet::TYPE => PolicySet {
+            allow_software: b[0],
+            require_mfa: b[1],
+        }
+        .into(),
+        TokenCreated::TYPE => TokenCreated {
+            token: t(0),
+            manufacturer: t(1),
+            model: t(2),
+            serial: t(3),
+            software: b[0],
+            isolation: t(4),
+            log_vkey: t(5),
+        }
+        .into(),
+        SignerCreated::TYPE => SignerCreated {
+            signer: t(0),
+            algorithm: t(1),
+        }
+        .into(),
+        KeyGenerated::TYPE => KeyGenerated {
+            key: t(0),
+            signer: t(1),
+            algorithm: t(2),
+            spki_sha256: hash(0),
+            software: b[0],
+            isolation: t(3),
+            log_origin: t(4),
+        }
+        .into(),
+        KeyAppraised::TYPE => KeyAppraised {
+            key: t(0),
+            result: t(1),
+            evidence: h.iter().take(list.len()).copied().map(HexHash).collect(),
+            statement: b[0].then(|| hash(0)),
+        }
+        .into(),
+        KeyStateChanged::TYPE => KeyStateChanged {
+            key: t(0),
+            from: t(1),
+            to: t(2),
+            reason: opt(b[0], 3),
+        }
+        .into(),
+        CertificateRequested::TYPE => CertificateRequested {
+            key: t(0),
+            order: t(1),
+            ca: t(2),
+            csr_sha256: hash(0),
+            statement_sha256: hash(1),
+        }
+        .into(),
+        CertificateRefused::TYPE => CertificateRefused {
+            key: t(0),
+            certificate_sha256: hash(0),
+            reason: t(1),
+        }
+        .into(),
+        OrderFailed::TYPE => OrderFailed {
+            key: t(0),
+            order: t(1),
+            ca: t(2),
+            reason: t(3),
+        }
+        .into(),
+        CertificateInstalled::TYPE => CertificateInstalled {
+            key: t(0),
+            certificate_sha256: hash(0),
+            serial: t(1),
+            not_before: n[0],
+            not_after: n[1],
+            issuer: t(2),
+        }
+        .into(),
+        GrantAdded::TYPE => GrantAdded {
+            grant: t(0),
+            signer: t(1),
+            grant_sha256: hash(0),
+        }
+        .into(),
+        GrantRemoved::TYPE => GrantRemoved {
+            grant: t(0),
+            signer: t(1),
+        }
+        .into(),
+        Denied::TYPE => Denied {
+            signer: opt(b[0], 0),
+            reason: t(1),
+            count: n[0],
+            detail: b[1].then(|| c(0)),
+        }
+        .into(),
+        ContentRefused::TYPE => ContentRefused {
+            signer: t(0),
+            reason: t(1),
+            count: n[0],
+            detail: b[1].then(|| c(0)),
+        }
+        .into(),
+        KeyCheckpoint::TYPE => KeyCheckpoint {
+            key: t(0),
+            origin: t(1),
+            size: n[0],
+            root: hash(0),
+        }
+        .into(),
+        WorkerEvent::TYPE => WorkerEvent {
+            token: t(0),
+            event: t(1),
+            detail: opt(b[0], 2),
+        }
+        .into(),
+        TokenExchanged::TYPE => TokenExchanged {
+            issuer: t(0),
+            caller: c(0),
+            signers: list,
+        }
+        .into(),
+        LogKeysChanged::TYPE => LogKeysChanged {
+            origin: t(0),
+            vkeys: list,
+            reason: t(1),
+        }
+        .into(),
+        other => panic!("add {other} to this test"),
     }
 }
