@@ -66,7 +66,6 @@ struct Description;
 
 /// The whole router. The request id and the form of problems surround everything; admission and
 /// the time limit do not surround the health routes, so that they answer under load.
-#[must_use]
 pub fn router(api: &Api) -> Router {
     use axum::middleware::{from_fn, from_fn_with_state};
     let (service, _) = routes::service().split_for_parts();

@@ -131,13 +131,19 @@ table! {
 pub struct Problem {
     kind: Kind,
     detail: String,
+    extra: Box<Extra>,
+    /// RFC 6749 §5.2 `error`, on the token endpoint.
+    oauth: Option<&'static str>,
+    retry_after_s: Option<u32>,
+}
+
+/// What only some problems have; apart, so that a `Result` stays small.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Extra {
     field: Option<String>,
     reasons: Vec<Value>,
     /// The more exact code of the content crate.
     refusal: Option<String>,
-    /// RFC 6749 §5.2 `error`, on the token endpoint.
-    oauth: Option<&'static str>,
-    retry_after_s: Option<u32>,
 }
 
 impl Problem {
@@ -151,9 +157,7 @@ impl Problem {
         Self {
             kind,
             detail: detail.into(),
-            field: None,
-            reasons: Vec::new(),
-            refusal: None,
+            extra: Box::default(),
             oauth: None,
             retry_after_s,
         }
@@ -174,7 +178,7 @@ impl Problem {
     /// Names the field.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.extra.field = Some(field.into());
         self
     }
 
@@ -188,7 +192,7 @@ impl Problem {
     /// Adds reasons.
     #[must_use]
     pub fn reasons(mut self, reasons: impl IntoIterator<Item = Value>) -> Self {
-        self.reasons = reasons.into_iter().collect();
+        self.extra.reasons = reasons.into_iter().collect();
         self
     }
 
@@ -210,9 +214,9 @@ impl Problem {
             instance: request.to_string(),
             code: row.code.to_owned(),
             retryable: row.retryable,
-            field: self.field,
-            refusal: self.refusal,
-            reasons: self.reasons,
+            field: self.extra.field,
+            refusal: self.extra.refusal,
+            reasons: self.extra.reasons,
             error: self.oauth.map(str::to_owned),
             error_description: self.oauth.map(|_| self.detail),
         }
@@ -344,8 +348,8 @@ impl From<SigningError> for Problem {
                     .filter(|f| matches!(*f, "signed_attributes" | "indirect_data" | "digest"))
                     .map(|f| format!("content.{f}"));
                 let mut p = Self::new(kind, detail);
-                p.field = field;
-                p.refusal = Some(code);
+                p.extra.field = field;
+                p.extra.refusal = Some(code);
                 p
             }
             SigningError::Invalid { field, detail } => Self::new(kind, detail).field(field),
@@ -370,7 +374,7 @@ impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let kind = error.kind();
         match error {
-            AuthError::Service(e) => return Self::from(e),
+            AuthError::Service(e) => Self::from(e),
             AuthError::NoToken | AuthError::ServiceToken(_) => Self::new(kind, error.to_string()),
             _ => Self::new(kind, error.to_string()).oauth("invalid_request"),
         }
