@@ -339,11 +339,9 @@ impl Client {
         &self,
         tenant: &TenantName,
         key: KeyId,
-        ca_audience: &str,
-        subject: &dto::Subject,
+        request: &dto::CsrRequest,
     ) -> Result<dto::ExportedCsr> {
-        let body = json!({"ca_audience": ca_audience, "subject": subject});
-        self.post(&of(tenant, &format!("/keys/{key}/csr")), &body)
+        self.post(&of(tenant, &format!("/keys/{key}/csr")), request)
     }
 
     /// Orders a certificate from a CA with a connector.
@@ -365,8 +363,8 @@ impl Client {
     ///
     /// # Errors
     /// As all calls.
-    pub fn order(&self, tenant: &TenantName, key: KeyId, order: OrderId) -> Result<Value> {
-        self.get(&of(tenant, &format!("/keys/{key}/orders/{order}")))
+    pub fn order(&self, tenant: &TenantName, order: OrderId) -> Result<Value> {
+        self.get(&of(tenant, &format!("/orders/{order}")))
     }
 
     /// Installs a certificate that came back by another way.
@@ -477,7 +475,7 @@ impl Client {
             .body)
     }
 
-    /// Details (NDJSON) of at most `limit` leaves from `from` on.
+    /// Details (NDJSON) of leaves from index `from` on, at most `limit` lines.
     ///
     /// # Errors
     /// As all calls.

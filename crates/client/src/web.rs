@@ -40,7 +40,8 @@ pub struct Answer {
 }
 
 impl Web {
-    /// An agent that trusts the certificates in `ca_file`, or the system's file where none is given.
+    /// An agent that trusts the certificates in `ca_file`, or the system's where none is given. On a
+    /// system without any it trusts nobody: plain http still works.
     ///
     /// # Errors
     /// [`Error::Usage`] if the file cannot be read or holds no certificate.
@@ -53,7 +54,7 @@ impl Web {
                 .find(|p| p.exists())
                 .map(read_roots)
                 .transpose()?
-                .ok_or_else(|| usage("this system has no CA file; name one with --ca-file"))?,
+                .unwrap_or_default(),
         };
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::new_with_certs(&roots))

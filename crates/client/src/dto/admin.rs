@@ -15,12 +15,18 @@ pub struct Bootstrap {
     pub subject: String,
     /// The audience its tokens carry.
     pub audience: String,
-    /// Where its keys are, if discovery does not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwks_url: Option<String>,
     /// Roots of the issuer's TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
+    /// Public OAuth client id, for device logins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    /// Oldest token accepted, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_token_age_s: Option<u32>,
+    /// Whether the operator's acts want a second factor; yes where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_mfa: Option<bool>,
     /// What counts as a second factor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mfa: Option<Mfa>,
@@ -29,12 +35,12 @@ pub struct Bootstrap {
 /// Claim values that count as a second factor.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mfa {
-    /// `amr` values (RFC 8176).
-    #[serde(default)]
-    pub amr: Vec<String>,
-    /// `acr` values.
-    #[serde(default)]
-    pub acr: Vec<String>,
+    /// `amr` values (RFC 8176); the service's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amr: Option<Vec<String>>,
+    /// `acr` values; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acr: Option<Vec<String>>,
 }
 
 /// An issuer as a tenant registers it.
@@ -49,12 +55,12 @@ pub struct IssuerSpec {
     /// Oldest token accepted, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_token_age_s: Option<u32>,
-    /// `amr` values that count as a second factor.
-    #[serde(default)]
-    pub mfa_amr: Vec<String>,
-    /// `acr` values that count as a second factor.
-    #[serde(default)]
-    pub mfa_acr: Vec<String>,
+    /// `amr` values that count as a second factor; the service's default where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfa_amr: Option<Vec<String>>,
+    /// `acr` values that count as a second factor; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfa_acr: Option<Vec<String>>,
     /// Roots of the issuer's TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
@@ -76,6 +82,9 @@ pub struct NewTenant {
     /// Software keys may be certified and sign.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_software: Option<bool>,
+    /// Administration wants a second factor; yes where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub require_mfa: Option<bool>,
 }
 
 /// A person.
@@ -122,6 +131,21 @@ pub struct Subject {
     /// State or province.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+}
+
+/// What a CSR is exported for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CsrRequest {
+    /// The CA that the statement is addressed to.
+    pub ca_audience: String,
+    /// The CA's own name of the order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The CA's nonce.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<super::Base64>,
+    /// Who the certificate is for.
+    pub subject: Subject,
 }
 
 /// A CSR with what it never travels without.

@@ -1,0 +1,75 @@
+//! `countersign admin`: what operators do.
+
+use crate::commands::issuers::{Kind, SpecArgs};
+use crate::context::Context;
+use crate::failure::Result;
+use crate::report::Report;
+use clap::{Args, Subcommand};
+use countersign_client::dto;
+use countersign_core::TenantName;
+
+/// Subcommands of `admin`.
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Tenants.
+    #[command(subcommand)]
+    Tenant(Tenant),
+}
+
+/// Subcommands of `admin tenant`.
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// Make a tenant: its token, its log, its first administrator.
+    #[command(after_help = "\
+Example:
+  countersign admin tenant create acme --admin https://login.example 7f3c… \\
+    --issuer https://login.example --audience countersign --client-id countersign --mfa-amr mfa")]
+    Create(Box<Create>),
+    /// List all tenants.
+    #[command(after_help = "Example:\n  countersign admin tenant list")]
+    List,
+}
+
+/// Arguments of `admin tenant create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The tenant's name, for ever.
+    name: TenantName,
+    /// Its first administrator: issuer and subject.
+    #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"], required = true)]
+    admin: Vec<String>,
+    /// Register the issuer of its people as well.
+    #[command(flatten)]
+    issuer: Option<SpecArgs>,
+    /// Keys in software tokens may be certified and sign (not for production).
+    #[arg(long)]
+    allow_software: bool,
+    /// Whether administration wants a second factor (default: true).
+    #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
+    require_mfa: Option<bool>,
+}
+
+impl Admin {
+    pub(super) fn run(self, context: &Context) -> Result<Report> {
+        let Self::Tenant(command) = self;
+        let client = context.operator()?;
+        match command {
+            Tenant::Create(c) => {
+                let mut admin = c.admin.into_iter();
+                let answer = client.create_tenant(&dto::NewTenant {
+                    name: c.name.to_string(),
+                    // Clap has made sure that there are two.
+                    admin: dto::Person {
+                        issuer: admin.next().unwrap_or_default(),
+                        subject: admin.next().unwrap_or_default(),
+                    },
+                    issuer: c.issuer.map(|i| i.spec(Kind::People)).transpose()?,
+                    allow_software: c.allow_software.then_some(true),
+                    require_mfa: c.require_mfa,
+                })?;
+                Ok(Report::facts(answer).headed(format!("made tenant {}", c.name)))
+            }
+            Tenant::List => Ok(Report::rows(client.tenants()?, &["name", "id"])),
+        }
+    }
+}

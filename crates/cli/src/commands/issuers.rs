@@ -1,0 +1,108 @@
+//! `countersign issuers`: whose tokens a tenant accepts.
+
+use crate::commands::{read_text, some};
+use crate::context::Context;
+use crate::failure::Result;
+use crate::report::Report;
+use clap::{Args, Subcommand, ValueEnum};
+use countersign_client::dto;
+use std::path::PathBuf;
+
+/// Subcommands of `issuers`.
+#[derive(Debug, Subcommand)]
+pub enum Issuers {
+    /// Register an issuer of people's or pipelines' tokens.
+    #[command(after_help = "\
+Examples:
+  countersign issuers add --tenant acme --kind pipelines \\
+    --issuer https://token.actions.githubusercontent.com --audience https://sign.example
+  countersign issuers add --tenant acme --kind people --issuer https://login.example \\
+    --audience countersign --client-id countersign --mfa-amr mfa")]
+    Add(Box<Add>),
+    /// List them.
+    #[command(after_help = "Example:\n  countersign issuers list --tenant acme")]
+    List,
+}
+
+/// Arguments of `issuers add`.
+#[derive(Debug, Args)]
+pub struct Add {
+    /// Whose tokens it makes.
+    #[arg(long, value_enum)]
+    kind: Kind,
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+/// Whose tokens an issuer makes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Kind {
+    /// People: what they may do comes from their role.
+    People,
+    /// Pipelines: what they may do comes from grants alone.
+    Pipelines,
+}
+
+/// An issuer, as several commands take it.
+#[derive(Debug, Args)]
+pub struct SpecArgs {
+    /// The issuer, exactly as in `iss`.
+    #[arg(long, value_name = "URL")]
+    issuer: String,
+    /// The one audience accepted: make it this service's alone.
+    #[arg(long)]
+    audience: String,
+    /// Oldest token accepted, in seconds since it was issued.
+    #[arg(long, value_name = "SECONDS")]
+    max_token_age: Option<u32>,
+    /// Public OAuth client for device logins.
+    #[arg(long, value_name = "ID")]
+    client_id: Option<String>,
+    /// CA certificates (PEM) the service trusts for the issuer.
+    #[arg(long, value_name = "FILE")]
+    issuer_ca_file: Option<PathBuf>,
+    /// `amr` values that count as a second factor.
+    #[arg(long, value_delimiter = ',')]
+    mfa_amr: Vec<String>,
+    /// `acr` values that count as a second factor.
+    #[arg(long, value_delimiter = ',')]
+    mfa_acr: Vec<String>,
+}
+
+impl SpecArgs {
+    /// As the API takes it.
+    pub(super) fn spec(self, kind: Kind) -> Result<dto::IssuerSpec> {
+        Ok(dto::IssuerSpec {
+            issuer: self.issuer,
+            kind: match kind {
+                Kind::People => "people",
+                Kind::Pipelines => "pipelines",
+            }
+            .to_owned(),
+            audience: self.audience,
+            max_token_age_s: self.max_token_age,
+            mfa_amr: some(self.mfa_amr),
+            mfa_acr: some(self.mfa_acr),
+            ca_pem: self.issuer_ca_file.as_deref().map(read_text).transpose()?,
+            client_id: self.client_id,
+        })
+    }
+}
+
+impl Issuers {
+    pub(super) fn run(self, context: &Context) -> Result<Report> {
+        let tenant = context.tenant()?;
+        let client = context.session(&tenant)?;
+        match self {
+            Self::Add(add) => {
+                let spec = add.spec.spec(add.kind)?;
+                let text = format!("tokens of {} are accepted now", spec.issuer);
+                Ok(Report::new(client.add_issuer(&tenant, &spec)?, text))
+            }
+            Self::List => Ok(Report::rows(
+                client.issuers(&tenant)?,
+                &["issuer", "kind", "audience", "max_token_age_s"],
+            )),
+        }
+    }
+}
