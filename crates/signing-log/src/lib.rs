@@ -9,7 +9,7 @@
 //!
 //! This crate does no I/O, has no clock and no runtime: an auditor can take it alone. The server
 //! writes with [`frontier`] (appending and proving never reads the log), everybody else reads with
-//! [`audit`] and [`receipt`]. The byte formats are told in `docs/log-format.md`, precisely enough to
+//! [`mod@audit`] and [`receipt`]. The byte formats are told in `docs/log-format.md`, precisely enough to
 //! write a second implementation.
 #![forbid(unsafe_code)]
 
