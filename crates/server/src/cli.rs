@@ -1,0 +1,99 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Countersign's server: remote code signing with a record of each use of each key.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersignd",
+    version,
+    propagate_version = true,
+    after_help = "\
+Examples:
+  countersignd init --dev --dir ./service
+  countersignd check-config --config ./service/countersignd.toml
+  countersignd serve --config ./service/countersignd.toml
+
+Exit codes: 0 done · 5 a part is away, or the port is taken: retry · 64 the command or the
+configuration is wrong · 70 internal"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve. Prints one JSON line on standard output when ready; logs go to standard error.
+    ///
+    /// SIGTERM or SIGINT drains: no new connections, what is under way ends, then exit 0.
+    Serve(ConfigArgs),
+    /// Read a configuration and the files it names, and say what is wrong.
+    CheckConfig(ConfigArgs),
+    /// Make a development deployment: keys, certificate, configuration, database, credential.
+    #[command(after_help = "\
+Example:
+  countersignd init --dev --dir ./service --listen 127.0.0.1:8443")]
+    Init(InitArgs),
+    /// Make the database of a configuration, and the one-time credential for the first operator.
+    ///
+    /// `init` does this too. A lost database is restored, never made anew.
+    #[command(after_help = "\
+Example:
+  countersignd create-database --config /etc/countersign/countersignd.toml \\
+    --credential-file /root/bootstrap-credential")]
+    CreateDatabase(CreateDatabaseArgs),
+}
+
+/// Names a configuration.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGND_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Folder to make it in.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Yes, for development: a certificate of its own, SoftHSM, issuers on loopback.
+    #[arg(long, required = true)]
+    pub dev: bool,
+    /// Address for HTTPS.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// The PKCS#11 module, if SoftHSM is not found by itself.
+    #[arg(long, value_name = "PATH")]
+    pub hsm_module: Option<PathBuf>,
+}
+
+/// Arguments of `create-database`.
+#[derive(Debug, Args)]
+pub struct CreateDatabaseArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGND_CONFIG")]
+    pub config: PathBuf,
+    /// Where the one-time credential is written (mode 0600).
+    #[arg(long, value_name = "FILE")]
+    pub credential_file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        assert!(Cli::try_parse_from(["countersignd", "init", "--dir", "x"]).is_err());
+        assert!(Cli::try_parse_from(["countersignd", "init", "--dev", "--dir", "x"]).is_ok());
+    }
+}

@@ -1,0 +1,367 @@
+//! The configuration: one TOML file. Unknown keys are refused by name and line; secrets are paths
+//! to files, never values; relative paths start at the file's own folder.
+
+use crate::ServerError;
+use crate::files;
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Address for HTTPS.
+    pub listen: SocketAddr,
+    /// The service's public name, `host` or `host:port`. It stands in the origin of every log and
+    /// can never be changed.
+    pub origin: String,
+    /// Where database and token folders lie.
+    pub data_dir: PathBuf,
+    /// The deployment's sealing key: 32 bytes. Without it the database's secrets are lost.
+    pub sealing_key_file: PathBuf,
+    /// Development: issuers on loopback and private addresses, demo CAs that take software keys.
+    #[serde(default)]
+    pub development: bool,
+    /// TLS.
+    pub tls: Tls,
+    /// The database.
+    #[serde(default)]
+    pub database: Database,
+    /// The tokens.
+    pub hsm: Hsm,
+    /// CAs with a connector.
+    #[serde(default)]
+    pub cas: Vec<Ca>,
+    /// OIDC issuers.
+    #[serde(default)]
+    pub oidc: Oidc,
+    /// Limits.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Logs of the process (not of the keys).
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain, PEM, leaf first.
+    pub cert_file: PathBuf,
+    /// Its private key, PEM (PKCS#8).
+    pub key_file: PathBuf,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `sqlite:PATH`; `countersign.db` in `data_dir` if left out.
+    #[serde(default)]
+    pub url: Option<String>,
+}
+
+/// `[hsm]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hsm {
+    /// The PKCS#11 module.
+    pub module: PathBuf,
+    /// Its profile (hsm-config/).
+    pub profile: PathBuf,
+    /// The worker program; the one beside `countersignd` if left out.
+    #[serde(default)]
+    pub worker_binary: Option<PathBuf>,
+    /// The file that seals the tokens' PINs: 32 bytes.
+    pub worker_key_file: PathBuf,
+    /// Sessions of each worker; as many as there are cores if left out.
+    #[serde(default)]
+    pub sessions: Option<usize>,
+    /// Longest a signature may take in the token.
+    #[serde(default)]
+    pub call_deadline_ms: Option<u64>,
+}
+
+/// `[[cas]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ca {
+    /// Name, as in orders.
+    pub name: String,
+    /// Base URL, https.
+    pub url: String,
+    /// PEM roots for its TLS; the system's if left out.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// May be given software keys: in development only.
+    #[serde(default)]
+    pub takes_software: bool,
+}
+
+/// `[oidc]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// Issuers at addresses of private networks may be asked. Only where they stand inside yours.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most requests worked on at once.
+    pub concurrency: usize,
+    /// Longest an answer may take, in seconds.
+    pub request_timeout_s: u64,
+    /// Longest a shutdown waits for what is under way, in seconds.
+    pub drain_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            concurrency: 512,
+            request_timeout_s: 90,
+            drain_s: 30,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `json` or `text`.
+    pub format: LogFormat,
+    /// What is logged, for example `info` or `info,countersign_hsm=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// Form of the process's logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Config {
+    /// Reads and checks a configuration, with the files it names.
+    ///
+    /// # Errors
+    /// [`ServerError`]; its text names file, line and key.
+    pub fn load(path: &Path) -> Result<Self, ServerError> {
+        let text = files::read_text(path)?;
+        let config = Self::parse(path, &text)?;
+        config.check_files()?;
+        Ok(config)
+    }
+
+    /// Reads a configuration's text; paths are made absolute, files are not looked at.
+    ///
+    /// # Errors
+    /// [`ServerError::Config`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ServerError> {
+        let mut config: Self = toml::from_str(text).map_err(|e| ServerError::Config {
+            file: path.to_owned(),
+            line: e.span().map(|s| line_at(text, s.start)),
+            problem: e.message().to_owned(),
+        })?;
+        if let Err((key, problem)) = config.check() {
+            return Err(ServerError::Config {
+                file: path.to_owned(),
+                line: line_of(text, key),
+                problem: format!("{key}: {problem}"),
+            });
+        }
+        let dir = path.parent().filter(|d| !d.as_os_str().is_empty());
+        config.anchor(dir.unwrap_or(Path::new(".")))?;
+        Ok(config)
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database_file(&self) -> PathBuf {
+        match &self.database.url {
+            None => self.data_dir.join("countersign.db"),
+            Some(url) => {
+                let path = url.strip_prefix("sqlite:").unwrap_or(url);
+                let path = path.strip_prefix("//").unwrap_or(path);
+                self.data_dir.join(path)
+            }
+        }
+    }
+
+    /// Where token folders lie.
+    #[must_use]
+    pub fn token_dir(&self) -> PathBuf {
+        self.data_dir.join("tokens")
+    }
+
+    /// Prefix of log origins.
+    #[must_use]
+    pub fn origin_prefix(&self) -> String {
+        format!("{}/log", self.origin)
+    }
+
+    /// How long a shutdown waits.
+    #[must_use]
+    pub const fn drain(&self) -> Duration {
+        Duration::from_secs(self.limits.drain_s)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let origin = &self.origin;
+        let plain = origin
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'));
+        if !(1..=200).contains(&origin.len()) || !plain {
+            // It becomes the name of a note's key: no scheme, no path, no space, no plus.
+            return Err((
+                "origin",
+                "a host name, or host:port, without scheme and path".into(),
+            ));
+        }
+        if let Some(url) = &self.database.url
+            && !url.starts_with("sqlite:")
+        {
+            return Err((
+                "url",
+                "this release keeps its database in SQLite: sqlite:PATH".into(),
+            ));
+        }
+        let bounds = [
+            ("concurrency", self.limits.concurrency as u64, 1, 65_536),
+            ("request_timeout_s", self.limits.request_timeout_s, 1, 3600),
+            ("drain_s", self.limits.drain_s, 0, 3600),
+            ("sessions", self.hsm.sessions.unwrap_or(1) as u64, 1, 1024),
+            (
+                "call_deadline_ms",
+                self.hsm.call_deadline_ms.unwrap_or(1000),
+                10,
+                600_000,
+            ),
+        ];
+        for (key, value, low, high) in bounds {
+            if !(low..=high).contains(&value) {
+                return Err((key, format!("{low} to {high}, not {value}")));
+            }
+        }
+        for (n, ca) in self.cas.iter().enumerate() {
+            if ca.name.is_empty() || self.cas.iter().take(n).any(|c| c.name == ca.name) {
+                return Err((
+                    "name",
+                    format!("\"{}\": each CA needs a name of its own", ca.name),
+                ));
+            }
+            if ca.takes_software && !self.development {
+                return Err((
+                    "takes_software",
+                    format!(
+                        "CA \"{}\": keys of software tokens go to CAs in development only",
+                        ca.name
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn anchor(&mut self, dir: &Path) -> Result<(), ServerError> {
+        let dir = std::path::absolute(dir).map_err(ServerError::file(dir))?;
+        let all = [
+            &mut self.data_dir,
+            &mut self.sealing_key_file,
+            &mut self.tls.cert_file,
+            &mut self.tls.key_file,
+            &mut self.hsm.module,
+            &mut self.hsm.profile,
+            &mut self.hsm.worker_key_file,
+        ];
+        let optional = self.hsm.worker_binary.iter_mut();
+        let cas = self.cas.iter_mut().filter_map(|c| c.ca_file.as_mut());
+        for path in all.into_iter().chain(optional).chain(cas) {
+            *path = dir.join(&*path);
+        }
+        Ok(())
+    }
+
+    fn check_files(&self) -> Result<(), ServerError> {
+        files::read_key(&self.sealing_key_file)?;
+        files::read_key(&self.hsm.worker_key_file)?;
+        files::read_secret(&self.tls.key_file)?;
+        files::read_text(&self.tls.cert_file)?;
+        files::read_text(&self.hsm.profile)?;
+        for ca in &self.cas {
+            if let Some(file) = &ca.ca_file {
+                files::read_text(file)?;
+            }
+        }
+        if self.hsm.worker_key_file.starts_with(self.token_dir()) {
+            return Err(ServerError::Content {
+                path: self.hsm.worker_key_file.clone(),
+                problem: "the key that seals the PINs may not lie beside them".into(),
+            });
+        }
+        module_present(&self.hsm.module)
+    }
+}
+
+/// Whether the PKCS#11 module is there; if not, what to install.
+///
+/// # Errors
+/// [`ServerError::ModuleMissing`].
+pub fn module_present(module: &Path) -> Result<(), ServerError> {
+    if module.is_file() {
+        return Ok(());
+    }
+    let text = module.display().to_string();
+    let advice = if text.contains("softhsm") {
+        "run: apt-get install softhsm2"
+    } else {
+        "install the vendor's client software, or correct `module` in [hsm]"
+    };
+    Err(ServerError::ModuleMissing {
+        module: text,
+        advice,
+    })
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    before
+        .iter()
+        .filter(|b| **b == b'\n')
+        .count()
+        .saturating_add(1)
+}
+
+/// The line a key stands on: good enough for keys whose name occurs once.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    text.lines()
+        .position(|l| {
+            l.trim_start()
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.trim_start().starts_with('='))
+        })
+        .map(|n| n.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests;

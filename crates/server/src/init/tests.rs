@@ -1,0 +1,81 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt as _;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A file that is there is enough: nothing is loaded by `init`.
+fn module(dir: &Path) -> PathBuf {
+    let path = dir.join("libsofthsm2.so");
+    std::fs::write(&path, b"").unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_development_deployment_is_complete_and_private() {
+    let t = tempfile::tempdir().unwrap();
+    let dir = t.path().join("d");
+    let listen = "127.0.0.1:8443".parse().unwrap();
+    let made = development(&dir, listen, Some(module(t.path())))
+        .await
+        .unwrap();
+    let config = Config::load(&made.config).unwrap();
+    assert!(config.development);
+    assert!(config.database_file().is_file());
+    for secret in [
+        &made.sealing_key,
+        &made.worker_key,
+        &made.credential,
+        &config.tls.key_file,
+        &config.database_file(),
+    ] {
+        assert_eq!(mode(secret), 0o600, "{}", secret.display());
+    }
+    assert_eq!(mode(&dir), 0o700);
+    crate::tls::server_config(&config.tls.cert_file, &config.tls.key_file).unwrap();
+
+    let text = report(&made);
+    assert!(
+        text.contains(&made.pin) && text.contains("BACK UP"),
+        "{text}"
+    );
+    assert!(text.contains("install -m 0600"), "{text}");
+}
+
+#[tokio::test]
+async fn a_deployment_is_never_made_twice() {
+    let t = tempfile::tempdir().unwrap();
+    let dir = t.path().join("d");
+    let listen = "127.0.0.1:8443".parse().unwrap();
+    let module = module(t.path());
+    let made = development(&dir, listen, Some(module.clone()))
+        .await
+        .unwrap();
+    let before = std::fs::read(&made.sealing_key).unwrap();
+    assert!(matches!(
+        development(&dir, listen, Some(module)).await,
+        Err(ServerError::Exists(_))
+    ));
+    assert_eq!(std::fs::read(&made.sealing_key).unwrap(), before);
+    let config = Config::load(&made.config).unwrap();
+    assert!(matches!(
+        database(&config, &t.path().join("c")).await,
+        Err(ServerError::Exists(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_missing_softhsm_stops_init_before_anything_is_made() {
+    let t = tempfile::tempdir().unwrap();
+    let dir = t.path().join("d");
+    let e = development(
+        &dir,
+        "127.0.0.1:1".parse().unwrap(),
+        Some("/nowhere/libsofthsm2.so".into()),
+    )
+    .await
+    .unwrap_err();
+    assert!(e.to_string().contains("apt-get install softhsm2"), "{e}");
+    assert!(!dir.exists());
+}

@@ -1,0 +1,64 @@
+//! `countersignd`: see the library's documentation.
+#![forbid(unsafe_code)]
+
+use clap::Parser as _;
+use countersign_server::cli::{Cli, Command};
+use countersign_server::config::Config;
+use countersign_server::{ServerError, init, serve};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = if e.use_stderr() { 64 } else { 0 };
+            // Nowhere to say that standard output is closed.
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("countersignd: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), ServerError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| ServerError::Internal(format!("no runtime: {e}")))?;
+    match command {
+        Command::Serve(args) => {
+            let config = Config::load(&args.config)?;
+            runtime.block_on(serve::serve(config))
+        }
+        Command::CheckConfig(args) => {
+            let config = Config::load(&args.config)?;
+            serve::check(&config)?;
+            println!("{} is good", args.config.display());
+            Ok(())
+        }
+        Command::Init(args) => {
+            let made =
+                runtime.block_on(init::development(&args.dir, args.listen, args.hsm_module))?;
+            print!("{}", init::report(&made));
+            Ok(())
+        }
+        Command::CreateDatabase(args) => {
+            let config = Config::load(&args.config)?;
+            runtime.block_on(init::database(&config, &args.credential_file))?;
+            println!(
+                "{} and the one-time credential {} were made; now back up {} and {}",
+                config.database_file().display(),
+                args.credential_file.display(),
+                config.sealing_key_file.display(),
+                config.hsm.worker_key_file.display()
+            );
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Start, serve, drain: each in the order that loses nothing.
+
+use crate::ServerError;
+use crate::config::Config;
+use crate::{files, telemetry, tls};
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
+use countersign_api::auth::FetchPolicy;
+use countersign_api::{Api, ApiConfig};
+use countersign_ca::{OrderClient, OrderClientConfig};
+use countersign_core::SystemClock;
+use countersign_core::ports::ca::CertificateAuthority;
+use countersign_hsm::{PoolConfig, WorkerPool};
+use countersign_signing::{Ports, SealingKey, Service, Settings};
+use countersign_store::SqliteStore;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a log's lease lasts without a write.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often refusals and key-log checkpoints go into tenant logs.
+const BOOKKEEPING: Duration = Duration::from_secs(3);
+/// Longest a client may take for the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What `check-config` checks beyond the file itself.
+///
+/// # Errors
+/// [`ServerError`].
+pub fn check(config: &Config) -> Result<(), ServerError> {
+    tls::server_config(&config.tls.cert_file, &config.tls.key_file)?;
+    connectors(config)?;
+    let worker = worker_binary(config)?;
+    if !worker.is_file() {
+        return Err(countersign_hsm::PoolError::NoWorkerProgram(worker).into());
+    }
+    Ok(())
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// [`ServerError`]: why it did not start, or why it stopped by itself.
+pub async fn serve(config: Config) -> Result<(), ServerError> {
+    telemetry::start(&config.log)?;
+    // The port first: a second server on this machine stops here and touches nothing.
+    let listener = listen(config.listen)?;
+    let address = listener.local_addr().map_err(|error| ServerError::Listen {
+        address: config.listen,
+        error,
+    })?;
+    let tls = tls::server_config(&config.tls.cert_file, &config.tls.key_file)?;
+    let cas = connectors(&config)?;
+    let sealing = SealingKey::new(files::read_key(&config.sealing_key_file)?);
+
+    let store = Arc::new(SqliteStore::open(&config.database_file(), false).await?);
+    let pool = Arc::new(WorkerPool::start(pool_config(&config)?)?);
+    let result = with_parts(
+        &config, listener, address, tls, cas, &sealing, &store, &pool,
+    )
+    .await;
+    // Whatever happened: workers write their last checkpoints, the database its log.
+    pool.stop().await;
+    drop(pool);
+    if let Some(store) = Arc::into_inner(store) {
+        store.close().await;
+    }
+    tracing::info!("stopped");
+    result
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "the parts, in the order of their making"
+)]
+async fn with_parts(
+    config: &Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    cas: Vec<Arc<dyn CertificateAuthority>>,
+    sealing: &SealingKey,
+    store: &Arc<SqliteStore>,
+    pool: &Arc<WorkerPool>,
+) -> Result<(), ServerError> {
+    let clock = Arc::new(SystemClock);
+    let service = Service::start(
+        Settings {
+            service_name: config.origin.clone(),
+            origin_prefix: config.origin_prefix(),
+            // One process on a SQLite file: the store holds the file's lock.
+            alone: true,
+            lease: LEASE,
+            bookkeeping: BOOKKEEPING,
+        },
+        Ports {
+            store: Arc::clone(store) as _,
+            hsm: Arc::clone(pool) as _,
+            cas,
+            clock: Arc::clone(&clock) as _,
+        },
+        sealing,
+    )
+    .await?;
+    let api = Api::new(
+        service.clone(),
+        clock,
+        &ApiConfig {
+            name: config.origin.clone(),
+            origin_prefix: config.origin_prefix(),
+            fetch: FetchPolicy {
+                loopback_http: config.development,
+                private_addresses: config.development || config.oidc.allow_private_addresses,
+            },
+            concurrency: config.limits.concurrency,
+            timeout: Duration::from_secs(config.limits.request_timeout_s),
+        },
+    );
+
+    let handle = Handle::new();
+    let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
+        .map_err(ServerError::Http)?
+        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE))
+        .handle(handle.clone());
+    let app = countersign_api::router(&api).into_make_service();
+    let mut serving = tokio::spawn(server.serve(app));
+    ready(address);
+
+    let stopped = tokio::select! {
+        () = asked_to_stop() => None,
+        ended = &mut serving => Some(ended),
+    };
+    let result = match stopped {
+        Some(ended) => Err(ServerError::Http(match ended {
+            Ok(Err(e)) => e,
+            Ok(Ok(())) => std::io::Error::other("without an error"),
+            Err(e) => std::io::Error::other(e),
+        })),
+        None => {
+            tracing::info!("draining");
+            let until = tokio::time::Instant::now() + config.drain();
+            handle.graceful_shutdown(Some(config.drain()));
+            if tokio::time::timeout_at(until, &mut serving).await.is_err() {
+                tracing::warn!("connections were still open at the deadline");
+                handle.shutdown();
+            }
+            if tokio::time::timeout_at(until, api.drain()).await.is_err() {
+                tracing::warn!("requests were still under way at the deadline");
+            }
+            Ok(())
+        }
+    };
+    if !service.drain(config.drain()).await {
+        tracing::warn!("what was still open is closed as unknown at the next start");
+    }
+    result
+}
+
+/// The one line on standard output.
+fn ready(address: SocketAddr) {
+    tracing::info!(listen = %address, version = env!("CARGO_PKG_VERSION"), "ready");
+    println!(
+        "{}",
+        serde_json::json!({"event": "ready", "listen": address.to_string()})
+    );
+}
+
+async fn asked_to_stop() {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        tracing::error!("signals cannot be heard; stop me by SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|error| ServerError::Listen { address, error })
+}
+
+fn connectors(config: &Config) -> Result<Vec<Arc<dyn CertificateAuthority>>, ServerError> {
+    let mut all: Vec<Arc<dyn CertificateAuthority>> = Vec::new();
+    for ca in &config.cas {
+        let ca_pem = ca.ca_file.as_deref().map(files::read_text).transpose()?;
+        let client = OrderClient::new(OrderClientConfig {
+            name: ca.name.clone(),
+            url: ca.url.clone(),
+            ca_pem,
+            takes_software_keys: ca.takes_software,
+        })
+        .map_err(|error| ServerError::Ca {
+            name: ca.name.clone(),
+            error,
+        })?;
+        all.push(Arc::new(client));
+    }
+    Ok(all)
+}
+
+fn worker_binary(config: &Config) -> Result<PathBuf, ServerError> {
+    if let Some(path) = &config.hsm.worker_binary {
+        return Ok(path.clone());
+    }
+    let own = std::env::current_exe()
+        .map_err(|e| ServerError::Internal(format!("own program's place: {e}")))?;
+    Ok(own.with_file_name("countersign-hsm-worker"))
+}
+
+fn pool_config(config: &Config) -> Result<PoolConfig, ServerError> {
+    let mut pool = PoolConfig::new(
+        worker_binary(config)?,
+        config.hsm.module.clone(),
+        config.hsm.profile.clone(),
+        config.token_dir(),
+        config.hsm.worker_key_file.clone(),
+    );
+    pool.threads = config.hsm.sessions;
+    if let Some(ms) = config.hsm.call_deadline_ms {
+        pool.call_deadline = Duration::from_millis(ms);
+    }
+    Ok(pool)
+}
