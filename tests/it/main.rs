@@ -1,3 +1,5 @@
 //! End-to-end tests. One file per behaviour or fault.
 
 mod architecture;
+mod signing;
+mod support;

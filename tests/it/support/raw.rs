@@ -1,0 +1,117 @@
+//! The HTTP API without our command line between: whatever a hostile client would send.
+
+use super::{Stack, job_spec};
+use countersign_client::Web;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Answers are small.
+const LIMIT: u64 = 1 << 20;
+
+/// Sends requests as they are.
+pub struct Raw {
+    web: Web,
+    url: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct RawAnswer {
+    pub status: u16,
+    pub content_type: String,
+    pub request_id: String,
+    pub body: Vec<u8>,
+}
+
+impl Stack {
+    /// A raw client of this service.
+    pub fn raw(&self) -> Raw {
+        let web = Web::new(Some(&self.ca_file()), Duration::from_secs(30)).expect("a web client");
+        Raw { web, url: self.url() }
+    }
+
+    /// A service token for a job of this repository, bound to no signer.
+    pub fn service_token(&self, tenant: &str, repository: &str) -> String {
+        let id_token = self.platform.mint(&job_spec(repository)).expect("a token");
+        self.raw().exchanged(tenant, &id_token)
+    }
+}
+
+impl Raw {
+    /// One request. `token`: a service token.
+    pub fn send(&self, method: &str, path: &str, token: Option<&str>, body: Option<&[u8]>, more: &[(&str, &str)]) -> RawAnswer {
+        let bearer = token.map(|t| format!("Bearer {t}"));
+        let mut headers: Vec<(&str, &str)> = Vec::new();
+        if let Some(b) = &bearer {
+            headers.push(("authorization", b));
+        }
+        if body.is_some() && !more.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-type")) {
+            headers.push(("content-type", "application/json"));
+        }
+        headers.extend_from_slice(more);
+        let answer = self
+            .web
+            .send(method, &format!("{}{path}", self.url), &headers, body, LIMIT)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}"));
+        RawAnswer {
+            status: answer.status,
+            content_type: answer.content_type,
+            request_id: answer.request_id,
+            body: answer.body,
+        }
+    }
+
+    /// GET.
+    pub fn get(&self, path: &str, token: Option<&str>) -> RawAnswer {
+        self.send("GET", path, token, None, &[])
+    }
+
+    /// POST of JSON.
+    pub fn post(&self, path: &str, token: Option<&str>, body: &Value) -> RawAnswer {
+        self.send("POST", path, token, Some(body.to_string().as_bytes()), &[])
+    }
+
+    /// The token exchange (RFC 8693), whatever comes of it.
+    pub fn exchange(&self, tenant: Option<&str>, id_token: &str) -> RawAnswer {
+        let mut form = format!(
+            "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&subject_token={id_token}\
+             &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aid_token"
+        );
+        if let Some(t) = tenant {
+            form.push_str("&tenant=");
+            form.push_str(t);
+        }
+        self.send(
+            "POST",
+            "/v1/token",
+            None,
+            Some(form.as_bytes()),
+            &[("content-type", "application/x-www-form-urlencoded")],
+        )
+    }
+
+    /// The token exchange; it must succeed.
+    pub fn exchanged(&self, tenant: &str, id_token: &str) -> String {
+        let answer = self.exchange(Some(tenant), id_token);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["access_token"].as_str().expect("access_token").to_owned()
+    }
+}
+
+impl RawAnswer {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("not JSON ({e}): {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The problem's code, checking that it is a problem document with our members.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.content_type, "application/problem+json", "{self:?}");
+        let body = self.json();
+        assert_eq!(body["status"], self.status, "{body}");
+        assert_eq!(body["instance"], self.request_id.as_str(), "{body}");
+        assert!(body["title"].is_string() && body["retryable"].is_boolean(), "{body}");
+        body["code"].as_str().expect("code").to_owned()
+    }
+}
