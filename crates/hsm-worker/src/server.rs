@@ -14,6 +14,7 @@ use countersign_hsm_protocol::{
 };
 use serde::de::DeserializeOwned;
 use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,7 +72,10 @@ pub fn listen(worker: &Worker) -> io::Result<UnixListener> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let listener = UnixListener::bind(&path)?;
+    // A socket's path has at most 107 bytes (unix(7)); through the folder's descriptor it is short.
+    let folder = std::fs::File::open(worker.dir.root())?;
+    let short = format!("/proc/self/fd/{}/worker.sock", folder.as_raw_fd());
+    let listener = UnixListener::bind(short)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

@@ -236,12 +236,9 @@ impl Token {
             .open_ro_session(slot)
             .map_err(|e| module_error(&e))?;
         login(&guard, dir, &user_pin)?;
-        let mechanisms = module
-            .pkcs11
-            .get_mechanism_list(slot)
-            .map_err(|e| module_error(&e))?;
-        let binding_mac = mechanisms.contains(&MechanismType::SHA256_HMAC)
-            && mechanisms.contains(&MechanismType::GENERIC_SECRET_KEY_GEN);
+        let offers = |m| module.pkcs11.get_mechanism_info(slot, m).is_ok();
+        let binding_mac =
+            offers(MechanismType::SHA256_HMAC) && offers(MechanismType::GENERIC_SECRET_KEY_GEN);
         let token = Self {
             module: Arc::clone(module),
             slot,
@@ -366,9 +363,12 @@ impl Token {
         Ok(())
     }
 
-    /// Ends the use of the module; only when no thread is in it any more.
-    pub fn finalize(&self) {
-        self.module.finalize();
+    /// Closes the guard session and ends the use of the module; only when no thread is in it any
+    /// more.
+    pub fn finalize(self: Arc<Self>) {
+        let module = Arc::clone(&self.module);
+        drop(self);
+        module.finalize();
     }
 
     /// HMAC-SHA-256 by the key in the token; `None` where the module has none.

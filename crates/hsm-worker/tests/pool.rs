@@ -164,6 +164,32 @@ fn signal(name: &str, pid: u32) {
     );
 }
 
+/// SIGSTOP, and waits until every thread has stopped: the signal takes effect some time after `kill`.
+fn freeze(pid: u32) {
+    signal("-STOP", pid);
+    let began = Instant::now();
+    let stopped = |stat: String| {
+        let after_name = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .trim_start()
+            .to_owned();
+        after_name.starts_with('T')
+    };
+    loop {
+        let all = std::fs::read_dir(format!("/proc/{pid}/task"))
+            .unwrap()
+            .filter_map(|t| std::fs::read_to_string(t.unwrap().path().join("stat")).ok())
+            .all(stopped);
+        if all {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(5));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_callers_at_once() {
     let mut s = setup().await;
@@ -253,7 +279,7 @@ async fn a_hanging_worker_is_killed_and_the_next_call_works() {
     let mut s = setup().await;
     s.sign(1).await.unwrap();
     let pid = s.worker_pid();
-    signal("-STOP", pid);
+    freeze(pid);
     let began = Instant::now();
     let error = s.sign(2).await.unwrap_err();
     assert_eq!(error, HsmError::Deadline);
@@ -275,7 +301,7 @@ async fn a_worker_killed_in_mid_call_gives_a_retryable_error() {
     let mut s = setup().await;
     s.sign(1).await.unwrap();
     let pid = s.worker_pid();
-    signal("-STOP", pid);
+    freeze(pid);
     let order = s.authorise(2);
     let used = order.clone();
     let (pool, tenant) = (Arc::clone(&s.pool), s.tenant);
@@ -302,7 +328,7 @@ async fn a_request_that_stops_the_worker_twice_is_quarantined() {
     s.sign(1).await.unwrap();
     for _ in 0..2 {
         // As if this very digest made the module hang.
-        signal("-STOP", s.worker_pid());
+        freeze(s.worker_pid());
         assert_eq!(s.sign(66).await, Err(HsmError::Deadline));
         s.sign_with_resync(3).await.unwrap();
     }
@@ -323,7 +349,7 @@ async fn one_tenants_hang_is_not_anothers() {
         .generate_key(other, key, KeyAlgorithm::EcP256)
         .await
         .unwrap();
-    signal("-STOP", s.worker_pid());
+    freeze(s.worker_pid());
     let order = s.authorise(1);
     let (pool, tenant) = (Arc::clone(&s.pool), s.tenant);
     let hanging = tokio::spawn(async move { pool.sign(tenant, order).await });
@@ -395,4 +421,15 @@ async fn trouble_is_shown_with_its_reason() {
         WorkerPool::start(no_worker),
         Err(PoolError::NoWorkerProgram(_))
     ));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deep_folder_is_no_obstacle() {
+    let bench = Bench::new();
+    let mut deep = config(&bench);
+    deep.state_root = bench.state(&"deep".repeat(40)).join("hsm");
+    std::fs::create_dir_all(deep.state_root.parent().unwrap()).unwrap();
+    let pool = WorkerPool::start(deep).unwrap();
+    pool.create_token(TenantId::new(), &pins()).await.unwrap();
+    pool.stop().await;
 }

@@ -384,3 +384,41 @@ fn a_worker_ends_with_its_parent() {
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn a_busy_worker_says_so_and_the_leaf_stays_good() {
+    let bench = Bench::new();
+    let config = bench.config(common::MODULE, &common::profile());
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("threads = 2", "threads = 1\nqueue = 1"),
+    )
+    .unwrap();
+    let worker = bench.start_with("w", &config, &[]);
+    let mut client = worker.client();
+    let tenant = TenantId::new();
+    client.init(tenant).unwrap();
+    let key = KeyId::new();
+    client.generate(key, KeyAlgorithm::EcP256).unwrap();
+    let mut log = ServerLog::new(tenant, key);
+    let (leaf, request) = log.authorise(SCHEME, 1);
+    let advance = log.append(&[leaf]);
+    client.call(advance).unwrap();
+    // One at work, at most one waiting: of four slow ones and a signature, somebody is refused.
+    for _ in 0..4 {
+        client.send(RequestBody::GenerateKey {
+            key: KeyId::new(),
+            algorithm: KeyAlgorithm::Rsa4096,
+        });
+    }
+    let sign = client.send(RequestBody::Sign(request.clone()));
+    let mut results = std::collections::BTreeMap::new();
+    for _ in 0..5 {
+        let response = client.receive().unwrap();
+        results.insert(response.id, response.result);
+    }
+    assert_eq!(results[&sign], Err(WorkerError::Busy));
+    assert!(results.values().any(Result::is_ok));
+    assert!(client.sign(request).is_ok());
+}

@@ -4,6 +4,7 @@ use crate::config::{PoolConfig, PoolError};
 use countersign_core::TenantId;
 use countersign_hsm_protocol::{ClientHello, VERSION, WorkerHello, frame};
 use serde::{Deserialize, Serialize};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -99,6 +100,8 @@ pub(crate) async fn start(config: &PoolConfig, tenant: TenantId) -> Result<Runni
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        // Ctrl-C in a terminal is for the server, which then stops its workers in order.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(|e| format!("{}: {e}", config.worker_binary.display()))?;
@@ -114,10 +117,9 @@ pub(crate) async fn start(config: &PoolConfig, tenant: TenantId) -> Result<Runni
     }
     let pid = child.id();
     let greeting = async {
-        let socket = state.join("worker.sock");
         loop {
             // A socket left by a dead worker refuses, or is answered by the new one only.
-            if let Ok(mut stream) = UnixStream::connect(&socket).await {
+            if let Ok(mut stream) = connect(&state).await {
                 match greet(&mut stream).await {
                     Ok(hello) if Some(hello.pid) == pid => return Ok((stream, hello)),
                     Ok(_) => {}
@@ -171,6 +173,12 @@ pub(crate) async fn stop(mut child: Child) {
 
 fn config_path(config: &PoolConfig) -> PathBuf {
     config.state_root.join("worker.toml")
+}
+
+/// A socket's path has at most 107 bytes (unix(7)); through the folder's descriptor it is short.
+async fn connect(state: &Path) -> std::io::Result<UnixStream> {
+    let folder = std::fs::File::open(state)?;
+    UnixStream::connect(format!("/proc/self/fd/{}/worker.sock", folder.as_raw_fd())).await
 }
 
 async fn greet(stream: &mut UnixStream) -> std::io::Result<WorkerHello> {
