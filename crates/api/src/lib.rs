@@ -75,9 +75,6 @@ pub fn router(api: &Api) -> Router {
         .layer(from_fn_with_state(api.clone(), middleware::admit))
         .merge(health)
         .fallback(async || Problem::not_found())
-        .method_not_allowed_fallback(async || {
-            Problem::from_status(http::StatusCode::METHOD_NOT_ALLOWED)
-        })
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::envelope))
         .with_state(api.clone())

@@ -40,7 +40,12 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
     } else if response.status().is_client_error() || response.status().is_server_error() {
         // A library's own answer, unless a handler says that its body is meant (`Meant`).
         if response.extensions().get::<Meant>().is_none() {
+            let allow = response.headers_mut().remove(header::ALLOW);
             response = Problem::from_status(response.status()).response(&id);
+            // RFC 9110 §15.5.6: a 405 says what is allowed.
+            if let Some(allow) = allow {
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
         }
     }
     let status = response.status().as_u16();

@@ -96,7 +96,9 @@ table! {
     HistoryRewound = "history-rewound", SERVICE_UNAVAILABLE, false, "The database is older than the last signature";
     /// The token is latched, or the request is quarantined.
     TokenRefuses = "token-refuses", SERVICE_UNAVAILABLE, false, "The token refuses until an operator acts";
-    /// No service token, or one that is not ours, or an expired one.
+    /// No service token.
+    NoToken = "no-token", UNAUTHORIZED, false, "A service token is needed";
+    /// A service token that is not ours, or an expired one.
     Unauthenticated = "unauthenticated", UNAUTHORIZED, false, "A valid service token is needed";
     /// The subject token was not accepted (RFC 8693 §2.2.2: status 400, `invalid_request`).
     TokenRefused = "token-refused", BAD_REQUEST, false, "The ID token was not accepted";
@@ -227,6 +229,7 @@ impl Problem {
     pub(crate) fn response(self, request: &RequestId) -> Response {
         let row = self.kind.row();
         let retry = self.retry_after_s;
+        let no_token = self.kind == Kind::NoToken;
         let body = serde_json::to_vec(&self.document(request)).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = row.status;
@@ -239,10 +242,15 @@ impl Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(s));
         }
         if row.status == StatusCode::UNAUTHORIZED {
-            // RFC 6750 §3.
+            // RFC 6750 §3.1: no error code where no token came.
+            let challenge = if no_token {
+                "Bearer"
+            } else {
+                "Bearer error=\"invalid_token\""
+            };
             headers.insert(
                 header::WWW_AUTHENTICATE,
-                HeaderValue::from_static("Bearer error=\"invalid_token\""),
+                HeaderValue::from_static(challenge),
             );
         }
         response

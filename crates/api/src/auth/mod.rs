@@ -62,7 +62,8 @@ impl AuthError {
     /// The kind of problem: the table's left side for these errors.
     pub(crate) const fn kind(&self) -> Kind {
         match self {
-            Self::NoToken | Self::ServiceToken(_) => Kind::Unauthenticated,
+            Self::NoToken => Kind::NoToken,
+            Self::ServiceToken(_) => Kind::Unauthenticated,
             Self::IdToken(_) | Self::Keys(KeysError::UnknownKey) => Kind::TokenRefused,
             Self::Keys(_) => Kind::IssuerUnavailable,
             Self::Replayed => Kind::TokenReplayed,

@@ -137,11 +137,12 @@ async fn get_signer(
 async fn signer_certificate(
     State(api): State<Api>,
     auth: Auth,
+    Rid(rid): Rid,
     PathOf((tenant, signer)): PathOf<(TenantName, SignerLabel)>,
 ) -> Result<Json<SignerCertificateAnswer>, Problem> {
     let found = api
         .service()
-        .certificate_of(&auth.caller, &SignerName { tenant, signer })
+        .certificate_of(&auth.caller, &SignerName { tenant, signer }, &rid)
         .await?;
     Ok(Json(SignerCertificateAnswer {
         certificate_chain: found.chain.into_iter().map(B64).collect(),
