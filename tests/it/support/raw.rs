@@ -20,6 +20,7 @@ pub struct RawAnswer {
     pub status: u16,
     pub content_type: String,
     pub request_id: String,
+    pub retry_after_s: Option<u64>,
     pub body: Vec<u8>,
 }
 
@@ -40,6 +41,18 @@ impl Stack {
 impl Raw {
     /// One request. `token`: a service token.
     pub fn send(&self, method: &str, path: &str, token: Option<&str>, body: Option<&[u8]>, more: &[(&str, &str)]) -> RawAnswer {
+        self.try_send(method, path, token, body, more).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
+    /// One request that may find nobody there.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&[u8]>,
+        more: &[(&str, &str)],
+    ) -> Result<RawAnswer, countersign_client::Error> {
         let bearer = token.map(|t| format!("Bearer {t}"));
         let mut headers: Vec<(&str, &str)> = Vec::new();
         if let Some(b) = &bearer {
@@ -51,14 +64,14 @@ impl Raw {
         headers.extend_from_slice(more);
         let answer = self
             .web
-            .send(method, &format!("{}{path}", self.url), &headers, body, LIMIT)
-            .unwrap_or_else(|e| panic!("{method} {path}: {e}"));
-        RawAnswer {
+            .send(method, &format!("{}{path}", self.url), &headers, body, LIMIT)?;
+        Ok(RawAnswer {
             status: answer.status,
             content_type: answer.content_type,
             request_id: answer.request_id,
+            retry_after_s: answer.retry_after_s,
             body: answer.body,
-        }
+        })
     }
 
     /// GET.
