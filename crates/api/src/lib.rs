@@ -72,7 +72,7 @@ pub fn router(api: &Api) -> Router {
     let (health, _) = routes::health::routes().split_for_parts();
     service
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(api.clone(), middleware::admit))
+        .layer(from_fn_with_state(api.admission(), middleware::admit))
         .merge(health)
         .fallback(async || Problem::not_found())
         .layer(CatchPanicLayer::custom(middleware::panicked))

@@ -2,14 +2,15 @@
 //! panics; admission; the time limit.
 
 use crate::problem::{Kind, Problem};
-use crate::state::Api;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use countersign_core::RequestId;
 use http::{HeaderName, HeaderValue, header};
 use std::any::Any;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 /// The request id's header.
@@ -80,16 +81,29 @@ pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
 }
 
+/// How many requests are worked on at once, and for how long each may keep its caller waiting.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    /// Places.
+    pub(crate) places: Arc<Semaphore>,
+    /// The time limit.
+    pub(crate) timeout: Duration,
+}
+
 /// Admits a request if there is room and answers at once if not; then holds it to its time.
-pub(crate) async fn admit(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let Ok(_place) = api.admission().try_acquire_owned() else {
+pub(crate) async fn admit(
+    State(admission): State<Admission>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(_place) = admission.places.try_acquire() else {
         return Problem::new(
             Kind::Overloaded,
             "the service works on as many requests as it can",
         )
         .into_response();
     };
-    match tokio::time::timeout(api.timeout(), next.run(request)).await {
+    match tokio::time::timeout(admission.timeout, next.run(request)).await {
         Ok(response) => response,
         // Dropping the handler stops nothing that was begun: changes run in tasks of their own.
         Err(_) => Problem::new(
@@ -97,5 +111,95 @@ pub(crate) async fn admit(State(api): State<Api>, request: Request, next: Next) 
             "what was begun goes on; ask again, with the same Idempotency-Key for a signature",
         )
         .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::routing::get;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+    use tower_http::catch_panic::CatchPanicLayer;
+
+    /// The same layers in the same order as the service's router.
+    fn app(places: Arc<Semaphore>) -> Router {
+        let admission = Admission {
+            places,
+            timeout: Duration::from_millis(50),
+        };
+        Router::new()
+            .route("/ok", get(async || "ok"))
+            .route("/slow", get(std::future::pending::<&str>))
+            .route(
+                "/panic",
+                get(async || {
+                    if true {
+                        panic!("the secret of the handler");
+                    }
+                }),
+            )
+            .route("/plain", get(async || http::StatusCode::BAD_GATEWAY))
+            .layer(from_fn_with_state(admission, admit))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(envelope))
+    }
+
+    async fn ask(app: Router, path: &str) -> (u16, http::HeaderMap, Value) {
+        let request = Request::get(path)
+            .header("x-request-id", "r1")
+            .body(Body::empty())
+            .unwrap();
+        let answer = app.oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = axum::body::to_bytes(body, 100_000).await.unwrap();
+        let json = serde_json::from_slice(&body).unwrap_or_default();
+        (parts.status.as_u16(), parts.headers, json)
+    }
+
+    #[tokio::test]
+    async fn without_a_place_the_answer_is_503_at_once_with_retry_after() {
+        let places = Arc::new(Semaphore::new(1));
+        let taken = Arc::clone(&places).acquire_owned().await.unwrap();
+        let (status, headers, body) = ask(app(Arc::clone(&places)), "/ok").await;
+        assert_eq!((status, &body["code"]), (503, &Value::from("overloaded")));
+        assert_eq!(headers["retry-after"], "1");
+        assert_eq!(body["retryable"], true);
+        drop(taken);
+        assert_eq!(ask(app(Arc::clone(&places)), "/ok").await.0, 200);
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_slow_handler_is_answered_for_and_gives_its_place_back() {
+        let places = Arc::new(Semaphore::new(1));
+        let (status, _, body) = ask(app(Arc::clone(&places)), "/slow").await;
+        assert_eq!((status, &body["code"]), (503, &Value::from("timeout")));
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_plain_500_with_the_request_id() {
+        let places = Arc::new(Semaphore::new(1));
+        let (status, headers, body) = ask(app(Arc::clone(&places)), "/panic").await;
+        assert_eq!((status, &body["code"]), (500, &Value::from("internal")));
+        assert_eq!(
+            (&body["instance"], headers["x-request-id"].to_str().unwrap()),
+            (&Value::from("r1"), "r1")
+        );
+        assert!(!body.to_string().contains("secret"));
+        assert_eq!(places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_bare_error_status_becomes_a_problem() {
+        let (status, headers, body) = ask(app(Arc::new(Semaphore::new(1))), "/plain").await;
+        assert_eq!((status, &body["code"]), (500, &Value::from("internal")));
+        assert_eq!(headers["content-type"], "application/problem+json");
+        let (status, _, body) = ask(app(Arc::new(Semaphore::new(1))), "/nowhere").await;
+        assert_eq!((status, &body["code"]), (404, &Value::from("not-found")));
     }
 }

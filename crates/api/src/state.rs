@@ -1,6 +1,7 @@
 //! What all handlers share.
 
 use crate::auth::{FetchPolicy, IdTokenVerifier, IssuerKeys, ServiceTokens};
+use crate::middleware::Admission;
 use crate::problem::Problem;
 use countersign_core::{Clock, LogId};
 use countersign_signing::Service;
@@ -47,9 +48,8 @@ struct Inner {
     verifier: IdTokenVerifier,
     tokens: ServiceTokens,
     tasks: TaskTracker,
-    admission: Arc<Semaphore>,
+    admission: Admission,
     origin_prefix: String,
-    timeout: Duration,
 }
 
 impl std::fmt::Debug for Api {
@@ -70,9 +70,11 @@ impl Api {
             verifier: IdTokenVerifier::new(keys),
             tokens,
             tasks: TaskTracker::new(),
-            admission: Arc::new(Semaphore::new(config.concurrency)),
+            admission: Admission {
+                places: Arc::new(Semaphore::new(config.concurrency)),
+                timeout: config.timeout,
+            },
             origin_prefix: config.origin_prefix.clone(),
-            timeout: config.timeout,
         }))
     }
 
@@ -97,12 +99,8 @@ impl Api {
         format!("{}/{log}", self.0.origin_prefix)
     }
 
-    pub(crate) fn admission(&self) -> Arc<Semaphore> {
-        Arc::clone(&self.0.admission)
-    }
-
-    pub(crate) fn timeout(&self) -> Duration {
-        self.0.timeout
+    pub(crate) fn admission(&self) -> Admission {
+        self.0.admission.clone()
     }
 
     /// Runs work in its own task: neither a caller who hangs up nor a time-out stops it half-way.

@@ -13,6 +13,7 @@ use countersign_core::ports::ca::CertificateAuthority;
 use countersign_hsm::{PoolConfig, WorkerPool};
 use countersign_signing::{Ports, SealingKey, Service, Settings};
 use countersign_store::SqliteStore;
+use hyper_util::rt::TokioTimer;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ const LEASE: Duration = Duration::from_secs(30);
 const BOOKKEEPING: Duration = Duration::from_secs(3);
 /// Longest a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Longest a client may take for a request's header, and so longest an idle connection is kept.
+const HEADERS: Duration = Duration::from_secs(30);
 
 /// What `check-config` checks beyond the file itself.
 ///
@@ -121,10 +124,22 @@ async fn with_parts(
     );
 
     let handle = Handle::new();
-    let server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
+    let mut server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
         .map_err(ServerError::Http)?
         .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE))
         .handle(handle.clone());
+    // A connection that sends its header byte by byte, or nothing, is closed.
+    server
+        .http_builder()
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS);
+    server
+        .http_builder()
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADERS)
+        .keep_alive_timeout(HANDSHAKE);
     let app = countersign_api::router(&api).into_make_service();
     let mut serving = tokio::spawn(server.serve(app));
     ready(address);

@@ -13,6 +13,9 @@ pub fn start(log: &Log) -> Result<(), ServerError> {
         .map_err(|e| ServerError::Internal(format!("[log] filter: {e}")))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told on standard error, by a macro that panics: a full disk under the log
+        // would end requests half-way.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Json => builder
