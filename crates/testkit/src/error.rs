@@ -47,6 +47,9 @@ pub enum Error {
         /// Its own words.
         message: String,
     },
+    /// The service did not do what a load run asked of it.
+    #[error("load: {0}")]
+    Load(String),
     /// A program did not say in time that it is ready.
     #[error("{program} was not ready after {}s: {message}", after.as_secs())]
     NotReady {

@@ -1,6 +1,7 @@
 //! Everything around Countersign that a test or the demo needs and that is not Countersign: an
 //! OpenID Connect issuer that plays people and CI platforms, a timestamp authority on
-//! `openssl ts`, and helpers to start programs and wait until they are ready.
+//! `openssl ts`, callers in numbers for `make bench`, and helpers to start programs and wait until
+//! they are ready.
 //!
 //! Nothing here belongs in production. The issuer signs whatever it is asked to sign, bad tokens
 //! included: that is its purpose.
@@ -18,6 +19,7 @@
 
 pub mod error;
 pub mod issuer;
+pub mod load;
 pub mod programs;
 pub mod softhsm;
 pub mod tls;

@@ -1,15 +1,17 @@
 //! `countersign-testkit`: the issuer and the timestamp authority as programs, for the demo and for
-//! tests written in other languages. Each server prints one JSON line when it is ready.
+//! tests written in other languages, and callers in numbers for `make bench`. Each server prints one
+//! JSON line when it is ready.
 
 use clap::{Args, Parser, Subcommand};
 use countersign_testkit::error::{Error, Result};
 use countersign_testkit::issuer::{Algorithm, Issuer, IssuerState, ServeOptions, TokenSpec};
+use countersign_testkit::load;
 use countersign_testkit::tsa::Tsa;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// An OpenID Connect issuer and a timestamp authority for tests. Never for production.
+/// An OpenID Connect issuer, a timestamp authority and load for tests. Never for production.
 #[derive(Parser)]
 #[command(name = "countersign-testkit", version)]
 struct Cli {
@@ -25,6 +27,8 @@ enum What {
     /// The timestamp authority (RFC 3161, on `openssl ts`).
     #[command(subcommand)]
     Tsa(TsaCommand),
+    /// Sign as fast as some callers can, on this machine; prints rate and times as JSON.
+    Load(load::Options),
 }
 
 #[derive(Subcommand)]
@@ -186,6 +190,10 @@ fn run(cli: Cli) -> Result<()> {
             token,
         }) => open(&state)?.approve(&user_code, &token.spec()?),
         What::Issuer(IssuerCommand::Rotate { state }) => open(&state)?.rotate(),
+        What::Load(options) => {
+            ready(load::run(&options)?);
+            Ok(())
+        }
         What::Tsa(TsaCommand::Serve { at }) => {
             let tsa = Tsa::start(&at.dir.state, &at.listen)?;
             ready(json!({"ready": true, "url": tsa.url(), "root_file": tsa.root_file()}));
