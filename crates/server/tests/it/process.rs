@@ -72,9 +72,12 @@ fn another_sealing_key_is_found_out() {
     assert!(text(&out).contains("sealing_key_file"), "{}", text(&out));
 }
 
+/// What is wrong, how it comes about, what is said.
+type Case = (&'static str, fn(&Deployment), &'static str);
+
 #[test]
 fn each_bad_configuration_is_refused_with_its_reason() {
-    let cases: [(&str, fn(&Deployment), &str); 7] = [
+    let cases: [Case; 7] = [
         (
             "unknown key",
             |d| d.edit("development = true", "developement = true"),
