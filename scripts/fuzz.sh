@@ -16,8 +16,8 @@ command -v cargo-fuzz >/dev/null 2>&1 || {
 export RUSTC_BOOTSTRAP=1
 for target in $(cargo fuzz list); do
     echo "fuzz: $target for $seconds s"
-    mkdir -p "fuzz/corpus/$target"
-    seeds=()
-    [ -d "fuzz/seeds/$target" ] && seeds=("fuzz/seeds/$target")
-    cargo fuzz run "$target" "fuzz/corpus/$target" "${seeds[@]}" -- -max_total_time="$seconds" -rss_limit_mb=2048
+    # What is found goes to target/; the kept corpus is only read.
+    mkdir -p "target/fuzz/$target"
+    cargo fuzz run "$target" "target/fuzz/$target" "fuzz/corpus/$target" -- \
+        -max_total_time="$seconds" -rss_limit_mb=2048
 done
