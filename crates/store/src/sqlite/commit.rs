@@ -7,9 +7,9 @@ use super::errors::Stop;
 use super::log::{by_log, kind_name, leased, stored};
 use super::many::many;
 use super::writer::{Write, Writer};
-use super::{claims, keys, service, tenants};
+use super::{Bound, claims, keys, service, tenants};
 use crate::sql::log as text;
-use countersign_core::ports::rows::{OpenAuthorisation, SubtreeRow};
+use countersign_core::ports::rows::{LeafRow, OpenAuthorisation, SubtreeRow};
 use countersign_core::ports::store::{Commit, CommitError, Effect, Guard, LogWrite};
 use countersign_core::{LogId, Micros, NodeId, TenantId};
 use std::collections::{HashMap, HashSet};
@@ -26,7 +26,7 @@ many! {
         ("(?,?,?,?,?)") "";
     INSERT_DETAILS = "INSERT INTO leaf_details (tenant_id, log_id, idx, line) VALUES "
         ("(?,?,?,?)") "";
-    INSERT_SUBTREES = "INSERT INTO subtrees (tenant_id, log_id, level, idx, hash) VALUES "
+    INSERT_SUBTREES = "INSERT INTO subtrees (tenant_id, log_id, idx, level, hash) VALUES "
         ("(?,?,?,?,?)") "";
     INSERT_OPEN = "INSERT INTO open_authorisations \
         (tenant_id, log_id, idx, node_id, epoch, claim_principal, claim_key) VALUES "
@@ -225,27 +225,60 @@ struct Move {
     epoch: i64,
 }
 
+/// What lies at one index of a log.
+struct At<T> {
+    tenant: TenantId,
+    log: LogId,
+    index: i64,
+    what: T,
+}
+
+impl<T> At<T> {
+    /// Binds the three columns that say where, and gives the rest.
+    fn bind(self, query: Bound) -> (Bound, T) {
+        let query = query
+            .bind(self.tenant.as_bytes().to_vec())
+            .bind(self.log.as_bytes().to_vec())
+            .bind(self.index);
+        (query, self.what)
+    }
+}
+
 /// Rows of all logs together, so that they go in as few statements as possible.
 #[derive(Default)]
 struct Rows {
-    leaves: Vec<(TenantId, LogId, i64, [u8; 32], Vec<u8>)>,
-    details: Vec<(TenantId, LogId, i64, String)>,
-    subtrees: Vec<(TenantId, LogId, i64, SubtreeRow)>,
+    leaves: Vec<At<LeafRow>>,
+    details: Vec<At<String>>,
+    subtrees: Vec<At<SubtreeRow>>,
 }
 
 impl Rows {
     fn take(&mut self, mut log: LogWrite) -> Result<Move, Stop> {
         let old_size = stored(log.old_size)?;
-        for (index, leaf) in (old_size..).zip(std::mem::take(&mut log.leaves)) {
-            self.leaves
-                .push((log.tenant, log.log, index, leaf.hash, leaf.bytes));
-            if let Some(line) = leaf.details {
-                self.details.push((log.tenant, log.log, index, line));
+        let (tenant, id) = (log.tenant, log.log);
+        for (index, mut leaf) in (old_size..).zip(std::mem::take(&mut log.leaves)) {
+            if let Some(line) = leaf.details.take() {
+                self.details.push(At {
+                    tenant,
+                    log: id,
+                    index,
+                    what: line,
+                });
             }
+            self.leaves.push(At {
+                tenant,
+                log: id,
+                index,
+                what: leaf,
+            });
         }
         for subtree in std::mem::take(&mut log.subtrees) {
-            let index = stored(subtree.index)?;
-            self.subtrees.push((log.tenant, log.log, index, subtree));
+            self.subtrees.push(At {
+                tenant,
+                log: id,
+                index: stored(subtree.index)?,
+                what: subtree,
+            });
         }
         Ok(Move {
             old_size,
@@ -257,45 +290,24 @@ impl Rows {
 
     async fn insert(self, write: &mut Write<'_>) -> Result<(), Stop> {
         INSERT_LEAVES
-            .execute(
-                write,
-                self.leaves.into_iter(),
-                |query, (tenant, log, index, hash, bytes)| {
-                    query
-                        .bind(tenant.as_bytes().to_vec())
-                        .bind(log.as_bytes().to_vec())
-                        .bind(index)
-                        .bind(hash.to_vec())
-                        .bind(bytes)
-                },
-            )
+            .execute(write, self.leaves.into_iter(), |query, at| {
+                let (query, leaf) = at.bind(query);
+                query.bind(leaf.hash.to_vec()).bind(leaf.bytes)
+            })
             .await?;
         INSERT_DETAILS
-            .execute(
-                write,
-                self.details.into_iter(),
-                |query, (tenant, log, index, line)| {
-                    query
-                        .bind(tenant.as_bytes().to_vec())
-                        .bind(log.as_bytes().to_vec())
-                        .bind(index)
-                        .bind(line)
-                },
-            )
+            .execute(write, self.details.into_iter(), |query, at| {
+                let (query, line) = at.bind(query);
+                query.bind(line)
+            })
             .await?;
         INSERT_SUBTREES
-            .execute(
-                write,
-                self.subtrees.into_iter(),
-                |query, (tenant, log, index, subtree)| {
-                    query
-                        .bind(tenant.as_bytes().to_vec())
-                        .bind(log.as_bytes().to_vec())
-                        .bind(i64::from(subtree.level))
-                        .bind(index)
-                        .bind(subtree.hash.to_vec())
-                },
-            )
+            .execute(write, self.subtrees.into_iter(), |query, at| {
+                let (query, subtree) = at.bind(query);
+                query
+                    .bind(i64::from(subtree.level))
+                    .bind(subtree.hash.to_vec())
+            })
             .await?;
         Ok(())
     }

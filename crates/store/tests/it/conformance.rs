@@ -5,6 +5,7 @@ use crate::model::*;
 use countersign_core::ports::rows::*;
 use countersign_core::ports::store::*;
 use countersign_core::{GrantId, KeyState, LogId, Micros, NodeId, TenantId};
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -109,24 +110,24 @@ async fn everything_written_is_read_back_after_reopening<E: Empty>() {
             s.issuer(it.id(), &it.issuer.issuer).await.unwrap(),
             Some(it.issuer.clone())
         );
-        assert_eq!(s.issuers(it.id()).await.unwrap(), [it.issuer.clone()]);
+        assert_eq!(s.issuers(it.id()).await.unwrap(), from_ref(&it.issuer));
         let roles = s
             .roles(it.id(), &it.member.issuer, &it.member.subject)
             .await;
         assert_eq!(roles.unwrap(), [Role::Admin]);
-        assert_eq!(s.members(it.id()).await.unwrap(), [it.member.clone()]);
+        assert_eq!(s.members(it.id()).await.unwrap(), from_ref(&it.member));
         let label = &it.signer.label;
         assert_eq!(
             s.signer(it.id(), label).await.unwrap(),
             Some(it.signer.clone())
         );
-        assert_eq!(s.signers(it.id()).await.unwrap(), [it.signer.clone()]);
+        assert_eq!(s.signers(it.id()).await.unwrap(), from_ref(&it.signer));
         assert_eq!(
             s.key(it.id(), it.key.id).await.unwrap(),
             Some(it.key.clone())
         );
-        assert_eq!(s.keys_of(it.id(), label).await.unwrap(), [it.key.clone()]);
-        assert_eq!(s.keys(it.id()).await.unwrap(), [it.key.clone()]);
+        assert_eq!(s.keys_of(it.id(), label).await.unwrap(), from_ref(&it.key));
+        assert_eq!(s.keys(it.id()).await.unwrap(), from_ref(&it.key));
         assert_eq!(
             s.certificate(it.id(), it.key.id).await.unwrap(),
             Some(it.certificate.clone())
@@ -137,10 +138,10 @@ async fn everything_written_is_read_back_after_reopening<E: Empty>() {
         );
         assert_eq!(
             s.orders_of(it.id(), it.key.id).await.unwrap(),
-            [it.order.clone()]
+            from_ref(&it.order)
         );
-        assert_eq!(s.grants(it.id(), label).await.unwrap(), [it.grant.clone()]);
-        assert_eq!(s.all_grants(it.id()).await.unwrap(), [it.grant.clone()]);
+        assert_eq!(s.grants(it.id(), label).await.unwrap(), from_ref(&it.grant));
+        assert_eq!(s.all_grants(it.id()).await.unwrap(), from_ref(&it.grant));
         let head = s.head(it.id(), it.id().into()).await.unwrap().unwrap();
         assert_eq!(head.kind, LogKind::Tenant);
         assert_eq!((head.size, head.epoch), (5, 1));
