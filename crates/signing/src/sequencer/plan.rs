@@ -15,6 +15,7 @@ use countersign_signing_log::details::Details;
 use countersign_signing_log::frontier::{AppendedBatch, Frontier};
 use countersign_signing_log::leaf::{Leaf, LeafBody};
 use countersign_signing_log::{Hash, merkle};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,30 +132,26 @@ impl Plan {
             let mut mine = Vec::new();
             let mut opened: Option<(LogId, u64)> = None;
             for draft in &submission.drafts {
-                if !works.contains_key(&draft.log) {
-                    let head = heads
-                        .get(draft.log)
-                        .ok_or((item, SigningError::NotFound))?
-                        .clone();
-                    let time = now.max(head.last_time);
-                    if head.last_time > now.plus(MAX_SKEW) {
-                        return Err((
-                            item,
-                            SigningError::Unavailable("the clock is behind the log".into()),
-                        ));
-                    }
-                    order.push(draft.log);
-                    works.insert(
-                        draft.log,
-                        Work {
+                let work = match works.entry(draft.log) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => {
+                        let head = heads
+                            .get(draft.log)
+                            .ok_or((item, SigningError::NotFound))?
+                            .clone();
+                        if head.last_time > now.plus(MAX_SKEW) {
+                            return Err((
+                                item,
+                                SigningError::Unavailable("the clock is behind the log".into()),
+                            ));
+                        }
+                        order.push(draft.log);
+                        place.insert(Work {
+                            time: now.max(head.last_time),
                             head,
-                            time,
                             leaves: Vec::new(),
-                        },
-                    );
-                }
-                let Some(work) = works.get_mut(&draft.log) else {
-                    continue;
+                        })
+                    }
                 };
                 let index = work.head.frontier.size() + work.leaves.len() as u64;
                 let (row, claim) =
