@@ -5,8 +5,9 @@
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow};
 use countersign_core::ports::store::Guard;
-use countersign_core::{KeyState, SignerLabel, TenantId};
+use countersign_core::{KeyId, KeyState, SignerLabel, TenantId};
 use countersign_grants::Grant;
+use countersign_x509::key::{KeyError, PublicKey};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,18 +28,44 @@ pub(crate) struct SignerSnapshot {
 
 /// The copies, by tenant so that a change drops just that tenant's.
 #[derive(Debug, Default)]
-pub(crate) struct Snapshots(Mutex<HashMap<TenantId, HashMap<SignerLabel, Arc<SignerSnapshot>>>>);
+pub(crate) struct Snapshots {
+    signers: Mutex<HashMap<TenantId, HashMap<SignerLabel, Arc<SignerSnapshot>>>>,
+    /// Public keys whose numbers were judged: a key pair's never change, and judging costs more
+    /// than the rest of a decision.
+    public: Mutex<HashMap<KeyId, Arc<PublicKey>>>,
+}
 
 impl Snapshots {
+    /// The key's public key, judged.
+    pub(crate) fn public_key(&self, key: &KeyRow) -> Result<Arc<PublicKey>, KeyError> {
+        let known = self
+            .public
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key.id)
+            .filter(|k| k.spki_der() == key.spki)
+            .cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let judged = Arc::new(PublicKey::from_spki_der(&key.spki)?);
+        let mut all = self.public.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= CACHED {
+            all.clear();
+        }
+        all.insert(key.id, judged.clone());
+        Ok(judged)
+    }
+
     pub(crate) fn forget(&self, tenant: TenantId) {
-        self.0
+        self.signers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&tenant);
     }
 
     fn get(&self, tenant: TenantId, signer: &SignerLabel) -> Option<Arc<SignerSnapshot>> {
-        self.0
+        self.signers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&tenant)?
@@ -47,7 +74,7 @@ impl Snapshots {
     }
 
     fn put(&self, snapshot: Arc<SignerSnapshot>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.signers.lock().unwrap_or_else(PoisonError::into_inner);
         if all.values().map(HashMap::len).sum::<usize>() >= CACHED {
             all.clear();
         }

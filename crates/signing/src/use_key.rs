@@ -20,6 +20,7 @@ use countersign_signing_log::leaf::{
 use countersign_signing_log::receipt::Receipt;
 use countersign_x509::key::PublicKey;
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 /// How often a worker that fell behind is brought up before we give up.
 const SYNC_ROUNDS: usize = 8;
@@ -53,7 +54,7 @@ pub(crate) struct ClaimUse {
 pub(crate) struct Authorised {
     tenant: TenantId,
     key: KeyId,
-    public: PublicKey,
+    public: Arc<PublicKey>,
     placed: Placed,
     scheme: SignatureScheme,
     digest: Digest,
@@ -86,7 +87,9 @@ impl Service {
     /// checkpoint.
     pub(crate) async fn authorise(&self, u: KeyUse<'_>) -> Result<Authorised, Refused> {
         let error = |e: SigningError| Refused::Error(e);
-        let public = PublicKey::from_spki_der(&u.key.spki)
+        let public = self
+            .snapshots()
+            .public_key(u.key)
             .map_err(|e| error(SigningError::Internal(format!("stored public key: {e}"))))?;
         let tbs = opening(&u.tbs).map_err(error)?;
         let artifact = u
