@@ -4,6 +4,7 @@ use crate::ServerError;
 use crate::config::Config;
 use crate::{files, telemetry, tls};
 use axum_server::Handle;
+use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_api::auth::FetchPolicy;
 use countersign_api::{Api, ApiConfig};
@@ -126,7 +127,12 @@ async fn with_parts(
     let handle = Handle::new();
     let mut server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
         .map_err(ServerError::Http)?
-        .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE))
+        .map(|acceptor| {
+            acceptor
+                .handshake_timeout(HANDSHAKE)
+                // Nagle would hold an answer's second segment until the first is acknowledged.
+                .acceptor(NoDelayAcceptor::new())
+        })
         .handle(handle.clone());
     // A connection that sends its header byte by byte, or nothing, is closed.
     server
