@@ -291,7 +291,7 @@ fn missing_files_leave_it_undecided() {
         "tiles stand in"
     );
     let report = without("tile/0/001");
-    assert_eq!(report.verdict, Verdict::Good);
+    assert_eq!(report.verdict, Verdict::Undecided);
     let kind = FindingKind::TileMissing {
         path: "tile/0/001".into(),
     };

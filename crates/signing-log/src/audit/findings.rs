@@ -98,8 +98,8 @@ pub enum FindingKind {
         /// Which file.
         path: String,
     },
-    /// A tile of hashes is missing from the download. The tree is computed from leaves, so nothing
-    /// but the serving of proofs depends on it.
+    /// A tile of hashes is missing from the download, so that it could not be compared with the
+    /// leaves. The tree is computed from them; the serving of proofs depends on the tile.
     #[error("{path} is missing")]
     TileMissing {
         /// Which file.
@@ -244,13 +244,12 @@ impl FindingKind {
             Self::OpenAuthorisations { .. }
             | Self::UnknownOutcomes { .. }
             | Self::DigestOnlyUses { .. } => Severity::Note,
-            Self::SoftwareKey | Self::Continues { .. } | Self::TileMissing { .. } => {
-                Severity::Warning
-            }
+            Self::SoftwareKey | Self::Continues { .. } => Severity::Warning,
             Self::CheckpointMissing { .. }
             | Self::KnownOfOtherLog { .. }
             | Self::RootNotChecked { .. }
             | Self::BundleMissing { .. }
+            | Self::TileMissing { .. }
             | Self::ReadFailed { .. }
             | Self::LeafUnknown { .. } => Severity::Undecided,
             _ => Severity::Bad,

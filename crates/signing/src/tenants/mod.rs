@@ -13,7 +13,7 @@ use crate::use_key::text_opening;
 use crate::{Service, SigningError};
 use countersign_core::ports::hsm::TokenFacts;
 use countersign_core::ports::rows::{
-    MemberRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy, TenantRow,
+    IssuerRow, MemberRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy, TenantRow,
 };
 use countersign_core::ports::store::Effect;
 use countersign_core::{RequestId, TenantId, TenantName};
@@ -119,7 +119,22 @@ impl Service {
             )));
         }
         let id = TenantId::new();
-        let issuer = new.issuer.map(|i| issuer_row(id, i)).transpose()?;
+        let issuer = match (new.issuer, &new.admin) {
+            (Some(spec), _) => Some(issuer_row(id, spec)?),
+            // An admin whom the operator's own identity provider knows: its settings hold here too.
+            // Without an issuer nobody could ever log in to the tenant.
+            (None, Some((iss, _))) => {
+                let known = self.store().issuer(OPERATOR_REALM, iss).await?;
+                let row = known.ok_or_else(|| {
+                    SigningError::invalid(
+                        "issuer",
+                        "needed: the operator's realm does not have the admin's issuer",
+                    )
+                })?;
+                Some(IssuerRow { tenant: id, ..row })
+            }
+            (None, None) => None,
+        };
         let member = match new.admin {
             Some((iss, sub)) => Some(MemberRow {
                 tenant: id,
