@@ -1,8 +1,8 @@
 //! `countersign admin`: what operators do.
 
-use crate::commands::issuers::{Kind, SpecArgs};
+use crate::commands::issuers::{Kind, SettingsArgs};
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::report::Report;
 use clap::{Args, Subcommand};
 use countersign_client::dto;
@@ -38,9 +38,15 @@ pub struct Create {
     /// Its first administrator: issuer and subject.
     #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"], required = true)]
     admin: Vec<String>,
-    /// Register the issuer of its people as well.
+    /// Register this issuer of its people as well (default: the administrator's, as the operator's
+    /// realm has it).
+    #[arg(long, value_name = "URL", requires = "audience")]
+    issuer: Option<String>,
+    /// The one audience accepted of that issuer: make it this service's alone.
+    #[arg(long, requires = "issuer")]
+    audience: Option<String>,
     #[command(flatten)]
-    issuer: Option<SpecArgs>,
+    settings: SettingsArgs,
     /// Keys in software tokens may be certified and sign (not for production).
     #[arg(long)]
     allow_software: bool,
@@ -55,6 +61,15 @@ impl Admin {
         let client = context.operator()?;
         match command {
             Tenant::Create(c) => {
+                let issuer = match (c.issuer, c.audience) {
+                    (Some(i), Some(a)) => Some(c.settings.spec(Kind::People, i, a)?),
+                    _ if c.settings.any() => {
+                        return Err(Failure::usage(
+                            "settings of an issuer are given without --issuer and --audience",
+                        ));
+                    }
+                    _ => None,
+                };
                 let mut admin = c.admin.into_iter();
                 let answer = client.create_tenant(&dto::NewTenant {
                     name: c.name.to_string(),
@@ -63,7 +78,7 @@ impl Admin {
                         issuer: admin.next().unwrap_or_default(),
                         subject: admin.next().unwrap_or_default(),
                     },
-                    issuer: c.issuer.map(|i| i.spec(Kind::People)).transpose()?,
+                    issuer,
                     allow_software: c.allow_software.then_some(true),
                     require_mfa: c.require_mfa,
                 })?;

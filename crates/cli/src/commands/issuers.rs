@@ -52,6 +52,13 @@ pub struct SpecArgs {
     /// The one audience accepted: make it this service's alone.
     #[arg(long)]
     audience: String,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// What may be set for an issuer; every setting has a default.
+#[derive(Debug, Args)]
+pub struct SettingsArgs {
     /// Oldest token accepted, in seconds since it was issued.
     #[arg(long, value_name = "SECONDS")]
     max_token_age: Option<u32>,
@@ -69,17 +76,31 @@ pub struct SpecArgs {
     mfa_acr: Vec<String>,
 }
 
-impl SpecArgs {
+impl SettingsArgs {
+    /// Whether there is any.
+    pub(super) const fn any(&self) -> bool {
+        self.max_token_age.is_some()
+            || self.client_id.is_some()
+            || self.issuer_ca_file.is_some()
+            || !self.mfa_amr.is_empty()
+            || !self.mfa_acr.is_empty()
+    }
+
     /// As the API takes it.
-    pub(super) fn spec(self, kind: Kind) -> Result<dto::IssuerSpec> {
+    pub(super) fn spec(
+        self,
+        kind: Kind,
+        issuer: String,
+        audience: String,
+    ) -> Result<dto::IssuerSpec> {
         Ok(dto::IssuerSpec {
-            issuer: self.issuer,
+            issuer,
             kind: match kind {
                 Kind::People => "people",
                 Kind::Pipelines => "pipelines",
             }
             .to_owned(),
-            audience: self.audience,
+            audience,
             max_token_age_s: self.max_token_age,
             mfa_amr: some(self.mfa_amr),
             mfa_acr: some(self.mfa_acr),
@@ -95,7 +116,10 @@ impl Issuers {
         let client = context.session(&tenant)?;
         match self {
             Self::Add(add) => {
-                let spec = add.spec.spec(add.kind)?;
+                let spec = add
+                    .spec
+                    .settings
+                    .spec(add.kind, add.spec.issuer, add.spec.audience)?;
                 let text = format!("tokens of {} are accepted now", spec.issuer);
                 Ok(Report::new(client.add_issuer(&tenant, &spec)?, text))
             }

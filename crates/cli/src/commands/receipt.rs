@@ -1,6 +1,5 @@
 //! `countersign receipt verify`: is this file what the key was used for?
 
-use crate::commands::read_text;
 use crate::context::{Context, verifier_key};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -60,7 +59,9 @@ impl Receipt {
 
 impl Verify {
     fn run(self, context: &Context) -> Result<Report> {
-        let receipt = Proof::parse(&read_text(&self.receipt)?).map_err(judge)?;
+        // Bytes that are no text are no receipt either: bad, not wrong usage.
+        let bytes = std::fs::read(&self.receipt).map_err(|e| Failure::file(&self.receipt, &e))?;
+        let receipt = Proof::parse(&String::from_utf8_lossy(&bytes)).map_err(judge)?;
         let (keys, trust) = self.keys(context, &receipt)?;
         let verified = receipt.verify(&keys).map_err(judge)?;
         let authorisation = verified
