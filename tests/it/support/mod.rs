@@ -3,6 +3,7 @@
 //! folder and dies with the value.
 
 pub mod cli;
+pub mod judges;
 pub mod raw;
 
 use cli::Cli;
@@ -44,7 +45,28 @@ impl Stack {
     /// The one that tests share which do no harm to it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Stack> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
+        SHARED.get_or_init(|| {
+            let stack = Self::start();
+            stack.end_with_the_tests();
+            stack
+        })
+    }
+
+    /// A value in a static is never dropped: a shell that waits for the end of this process (its
+    /// standard input closes) stops the programs and removes the folder.
+    fn end_with_the_tests(&self) {
+        let ca = self.ca.as_ref().expect("the CA runs").id();
+        let child = Command::new("sh")
+            .args(["-c", "cat >/dev/null; kill $1 $2; sleep 2; rm -rf \"$0\""])
+            .arg(self.dir.path())
+            .args([self.server_pid().to_string(), ca.to_string()])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("sh runs");
+        // Its end of the pipe stays open as long as we live.
+        std::mem::forget(child);
     }
 
     /// One of a test's own, without a CA.
