@@ -28,6 +28,8 @@ done
 [ -n "$found" ] || missing+=(softhsm2)
 command -v softhsm2-util >/dev/null 2>&1 || [[ " ${missing[*]-} " == *" softhsm2 "* ]] || missing+=(softhsm2)
 if [ "$what" = test ]; then
+    # The tests stop, kill and count processes.
+    { type -P pgrep && type -P kill; } >/dev/null 2>&1 || missing+=(procps)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 fi
 
