@@ -24,7 +24,7 @@ pub(crate) enum Refusal {
     Content,
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
     tenant: TenantId,
     signer: Option<SignerLabel>,
@@ -85,13 +85,13 @@ impl Service {
             let body = match kind.refusal {
                 Refusal::Denied => LeafBody::Denied(Denied {
                     signer,
-                    reason: kind.reason,
+                    reason: kind.reason.clone(),
                     count,
                     detail,
                 }),
                 Refusal::Content => LeafBody::ContentRefused(ContentRefused {
                     signer: signer.unwrap_or_default(),
-                    reason: kind.reason,
+                    reason: kind.reason.clone(),
                     count,
                     detail,
                 }),
@@ -110,7 +110,15 @@ impl Service {
                 ..Submission::default()
             };
             if let Err(e) = self.sequencer().write_surely(submission).await {
-                tracing::error!(tenant = %kind.tenant, count, error = ?e, "refusals could not be logged");
+                // Kept for the next flush: a full disk hides no refusal (invariant 7).
+                tracing::error!(tenant = %kind.tenant, count, error = ?e, "refusals wait to be logged");
+                let mut kinds = self
+                    .denials()
+                    .0
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let waiting = kinds.entry(kind).or_insert((0, record));
+                waiting.0 = waiting.0.saturating_add(count);
             }
         }
     }

@@ -164,6 +164,7 @@ impl From<CommitError> for SigningError {
             CommitError::Guard(_)
             | CommitError::ClaimTaken { .. }
             | CommitError::LostLease { .. }
+            | CommitError::NotOpen { .. }
             | CommitError::Unavailable(_)
             | CommitError::Unknown(_) => Self::Unavailable(e.to_string()),
         }
@@ -181,9 +182,18 @@ impl From<HsmError> for SigningError {
             HsmError::Latched(_) | HsmError::Quarantined | HsmError::ModuleMissing(_) => {
                 Self::TokenRefuses(e.to_string())
             }
-            HsmError::LogRewound { .. } | HsmError::Refused { .. } | HsmError::NoSuchKey => {
-                Self::Internal(e.to_string())
+            // The worker's folder or token is not what it was: an operator must act.
+            HsmError::Refused { ref code, .. }
+                if matches!(
+                    code.as_str(),
+                    "log-state-lost" | "state-broken" | "binding-broken" | "checkpoint-forked"
+                ) =>
+            {
+                Self::TokenRefuses(e.to_string())
             }
+            // Asked only for keys of the database: the token has lost it.
+            HsmError::NoSuchKey => Self::TokenRefuses(e.to_string()),
+            HsmError::LogRewound { .. } | HsmError::Refused { .. } => Self::Internal(e.to_string()),
         }
     }
 }

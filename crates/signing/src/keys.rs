@@ -5,6 +5,7 @@ use crate::caller::Caller;
 use crate::sequencer::{Draft, Submission};
 use crate::tenants::{by, cut, tenant_draft, text};
 use crate::{Service, SigningError};
+use countersign_core::ports::hsm::HsmError;
 use countersign_core::ports::rows::{CertificateRow, KeyRow, LogHead, OrderRow, SignerRow};
 use countersign_core::ports::store::{Effect, Guard};
 use countersign_core::{
@@ -247,8 +248,28 @@ impl Service {
                     .key(tenant.id, key)
                     .await?
                     .ok_or(SigningError::NotFound)?;
-                row.state.after(event)?;
-                self.hsm().destroy_key(tenant.id, key).await?;
+                // The record first, then the act: a crash between the two leaves an object that a
+                // repeated call removes, never an act without a record.
+                let row = if row.state == KeyState::Destroyed {
+                    row
+                } else {
+                    let (none, nothing) = (Vec::new(), Vec::new());
+                    self.move_key(
+                        caller,
+                        tenant.id,
+                        key,
+                        event,
+                        Some(reason),
+                        none,
+                        nothing,
+                        rid,
+                    )
+                    .await?
+                };
+                return match self.hsm().destroy_key(tenant.id, key).await {
+                    Ok(()) | Err(HsmError::NoSuchKey) => Ok(row),
+                    Err(e) => Err(e.into()),
+                };
             }
             KeyEvent::Appraised | KeyEvent::Certified | KeyEvent::Lost => {
                 return Err(SigningError::invalid(
@@ -284,12 +305,7 @@ impl Service {
         rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
         for _ in 0..TRIES {
-            let version = self
-                .store()
-                .tenant(tenant)
-                .await?
-                .ok_or(SigningError::NotFound)?
-                .version;
+            let version = self.still_admin(caller, tenant).await?.version;
             let row = self
                 .store()
                 .key(tenant, key)

@@ -6,13 +6,15 @@
 //! - `sequencer` — the one writer of all logs of this node;
 //! - `keys`, `enrolment` — from birth in the token to an installed certificate;
 //! - `tenants` — tenants, issuers, members, grants;
-//! - `logs` — what auditors read; `recovery` — what a crash left open.
+//! - `logs` — what auditors read; `recovery` — what a crash left open;
+//! - `history` — an old copy of the database writes nothing.
 #![forbid(unsafe_code)]
 
 mod caller;
 mod denials;
 mod enrolment;
 mod error;
+mod history;
 mod keys;
 mod logs;
 mod recovery;
@@ -28,6 +30,7 @@ pub use caller::Caller;
 pub use enrolment::ExportedRequest;
 pub use error::SigningError;
 pub use keys::KeyView;
+pub use recovery::Recovered;
 pub use service::{Ports, Readiness, Service, ServiceKeys, Settings};
 pub use service_keys::{SealingKey, ServiceSecrets, ServiceTokenKey};
 pub use sign::{

@@ -3,27 +3,58 @@
 use crate::sequencer::{ClaimDraft, Draft, Refused, Submission};
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{ClaimState, OpenAuthorisation};
-
 use countersign_signing_log::leaf::{LeafBody, Outcome, OutcomeResult};
+use std::collections::HashSet;
+use std::time::Duration;
 
 /// Authorisations closed in one round.
 const ROUND: u32 = 256;
+/// How long what could not be closed waits for the next try.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What recovery did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Authorisations closed as `unknown`.
+    pub closed: usize,
+    /// Authorisations still open, as far as they were looked at.
+    pub left: usize,
+}
 
 impl Service {
-    /// Closes what other runs left open. Returns how many. What another living node holds the lease
-    /// of is left to it.
+    /// Closes what other runs left open. What another living node holds the lease of is left to it,
+    /// and a log is left alone until its worker says that the database is not an old copy.
     ///
     /// # Errors
     /// [`SigningError::Unavailable`] if the database is away; call again later.
-    pub async fn recover(&self) -> Result<usize, SigningError> {
+    pub async fn recover(&self) -> Result<Recovered, SigningError> {
         let mut closed = 0;
         loop {
             let open = self.store().open_authorisations(self.node(), ROUND).await?;
             if open.is_empty() {
-                return Ok(closed);
+                return Ok(Recovered { closed, left: 0 });
             }
+            let left = open.len();
             let mut progress = false;
+            let mut silent = HashSet::new();
             for authorisation in open {
+                if silent.contains(&authorisation.log) {
+                    continue;
+                }
+                match self
+                    .may_close(authorisation.tenant, authorisation.log)
+                    .await
+                {
+                    Ok(()) => {}
+                    Err(SigningError::HistoryRewound { .. }) => {
+                        return Ok(Recovered { closed, left });
+                    }
+                    Err(e) => {
+                        tracing::warn!(log = %authorisation.log, error = %e, "left open until its worker answers");
+                        silent.insert(authorisation.log);
+                        continue;
+                    }
+                }
                 match self
                     .sequencer()
                     .write_surely(close_as_unknown(&authorisation, "node-stopped"))
@@ -40,16 +71,29 @@ impl Service {
                     Err(Refused::Error(e)) => {
                         tracing::info!(log = %authorisation.log, error = %e, "left open for its own node");
                     }
+                    Err(Refused::Closed) => progress = true,
                     Err(_) => {}
                 }
             }
             if !progress {
-                return Ok(closed);
+                return Ok(Recovered { closed, left });
             }
         }
     }
 
-    /// Compares a tenant's token with the database, once per run, when the tenant is first served:
+    /// Recovers until nothing is left, or the service stops.
+    pub(crate) async fn recover_the_rest(self) {
+        while !self.stopping() {
+            tokio::time::sleep(AGAIN).await;
+            match self.recover().await {
+                Ok(Recovered { left: 0, .. }) => return,
+                Ok(_) => {}
+                Err(e) => tracing::warn!(error = %e, "recovery waits"),
+            }
+        }
+    }
+
+    /// Compares a tenant's token with the database, once per run, when its worker first answers:
     /// keys the token has and we do not are orphans of a crash; they are reported, never used.
     pub(crate) async fn compare_inventory(
         &self,

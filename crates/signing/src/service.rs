@@ -1,20 +1,21 @@
 //! The service object: ports, settings, background work, shutdown.
 
 use crate::denials::Denials;
+use crate::history::Compared;
 use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
 use crate::service_keys::{ServiceSecrets, ServiceTokenKey};
 use crate::snapshot::Snapshots;
+use crate::use_key::Answers;
 use crate::{SealingKey, SigningError};
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
 use countersign_core::ports::store::Store;
-use countersign_core::{Clock, KeyId, NodeId};
+use countersign_core::{Clock, NodeId};
 use countersign_signing_log::commitment::HexHash;
 use countersign_signing_log::leaf::{KeyCheckpoint, LeafBody};
 use countersign_signing_log::note::VerifierKey;
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub lease: Duration,
     /// How often refusals and key-log checkpoints are written into tenant logs.
     pub bookkeeping: Duration,
+    /// Issuers at `http://` on loopback may be registered: development only.
+    pub loopback_issuers: bool,
 }
 
 /// What the service is wired to.
@@ -61,6 +64,8 @@ pub struct ServiceKeys {
 pub struct Readiness {
     /// The database's error, if any.
     pub database: Result<(), String>,
+    /// Why nothing is written: the database is an old copy (invariant 3).
+    pub rewound: Option<String>,
     /// Tokens known to this node.
     pub tokens: Vec<TokenHealth>,
     /// Whether the service is draining.
@@ -79,10 +84,16 @@ struct Inner {
     sequencer: Sequencer,
     snapshots: Snapshots,
     denials: Denials,
-    checked: Mutex<HashSet<KeyId>>,
+    compared: Compared,
+    answers: Answers,
     tasks: TaskTracker,
     stopping: AtomicBool,
+    /// When the database was probed last, and what it said.
+    probed: tokio::sync::Mutex<Option<(std::time::Instant, Result<(), String>)>>,
 }
+
+/// How old a probe's answer may be.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Starts the service: loads or makes the service keys, starts the log writer, closes what a
@@ -118,16 +129,23 @@ impl Service {
             sequencer,
             snapshots: Snapshots::default(),
             denials: Denials::default(),
-            checked: Mutex::default(),
+            compared: Compared::default(),
+            answers: Answers::default(),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
+            probed: tokio::sync::Mutex::default(),
         }));
-        let closed = service.recover().await?;
-        if closed > 0 {
+        // Before anything is written: an old copy of the database writes nothing.
+        service.compare_all().await;
+        let recovered = service.recover().await?;
+        if recovered.closed > 0 {
             tracing::warn!(
-                closed,
+                closed = recovered.closed,
                 "authorisations left open by an earlier run were closed as unknown"
             );
+        }
+        if recovered.left > 0 {
+            tokio::spawn(service.clone().recover_the_rest());
         }
         tokio::spawn(service.clone().keep_books());
         Ok(service)
@@ -167,8 +185,20 @@ impl Service {
 
     /// Whether the parts answer.
     pub async fn readiness(&self) -> Readiness {
+        // A probe is a durable write: asked by anybody, it is made once a second at most, by one.
+        let mut last = self.0.probed.lock().await;
+        let database = match &*last {
+            Some((at, database)) if at.elapsed() < PROBE_EVERY => database.clone(),
+            _ => {
+                let database = self.store().probe().await.map_err(|e| e.to_string());
+                *last = Some((std::time::Instant::now(), database.clone()));
+                database
+            }
+        };
+        drop(last);
         Readiness {
-            database: self.store().probe().await.map_err(|e| e.to_string()),
+            database,
+            rewound: self.sequencer().frozen().map(ToString::to_string),
             tokens: self.hsm().health(),
             stopping: self.stopping(),
         }
@@ -232,20 +262,12 @@ impl Service {
         self.0.stopping.load(Ordering::Acquire)
     }
 
-    pub(crate) fn history_checked(&self, key: KeyId) -> bool {
-        self.0
-            .checked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&key)
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.0.answers
     }
 
-    pub(crate) fn mark_history_checked(&self, key: KeyId) {
-        self.0
-            .checked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key);
+    pub(crate) fn compared(&self) -> &Compared {
+        &self.0.compared
     }
 
     /// What a worker pins.
@@ -286,7 +308,7 @@ impl Service {
                     log: tenant.into(),
                     body: LeafBody::KeyCheckpoint(KeyCheckpoint {
                         key: key.to_string(),
-                        origin,
+                        origin: origin.clone(),
                         size,
                         root: HexHash(root),
                     }),
@@ -296,7 +318,10 @@ impl Service {
                 ..Submission::default()
             };
             if let Err(e) = self.sequencer().write_surely(submission).await {
-                tracing::warn!(%tenant, %key, error = ?e, "a key log's checkpoint could not be copied");
+                tracing::warn!(%tenant, %key, error = ?e, "a key log's checkpoint waits to be copied");
+                self.0
+                    .sequencer
+                    .moved_still(key, (tenant, origin, size, root));
             }
         }
     }

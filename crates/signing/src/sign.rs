@@ -11,12 +11,13 @@ use crate::{Service, SigningError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_content::{ContentType, Parsed, Submission};
-use countersign_core::ports::rows::{CertificateRow, ClaimKey, ClaimState, KeyRow};
+use countersign_core::ports::rows::{CertificateRow, ClaimKey, ClaimRow, ClaimState, KeyRow};
 use countersign_core::{
-    HashAlgorithm, KeyAlgorithm, KeyId, RequestId, SignatureScheme, SignerName,
+    HashAlgorithm, KeyAlgorithm, KeyId, LogId, RequestId, SignatureScheme, SignerLabel, SignerName,
+    TenantId,
 };
 use countersign_grants::GrantRequest;
-use countersign_signing_log::leaf::{ContentKind, Purpose};
+use countersign_signing_log::leaf::{ContentKind, Leaf, LeafBody, Purpose};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::time::Duration;
@@ -122,7 +123,7 @@ impl Service {
                 return Err(SigningError::Internal("a decision without a key".into()));
             };
             let claim = match self
-                .idempotency(caller, signer, request, idempotency_key.as_deref())
+                .idempotency(caller, signer, key.id, request, idempotency_key.as_deref())
                 .await?
             {
                 Idempotency::Answered(answer) => return Ok(*answer),
@@ -189,40 +190,40 @@ impl Service {
                 }
             }
         };
-        let label = Some(&signer.signer);
-        match &refused {
-            SigningError::ContentRefused { code, .. } => {
-                self.refused(caller, label, Refusal::Content, code, rid)
-            }
+        self.log_refusal(caller, &signer.signer, &refused, rid);
+        Err(refused)
+    }
+
+    /// Puts a refusal into the tenant's log (invariant 7).
+    fn log_refusal(
+        &self,
+        caller: &Caller,
+        signer: &SignerLabel,
+        refused: &SigningError,
+        rid: &RequestId,
+    ) {
+        let (refusal, reason) = match refused {
+            SigningError::ContentRefused { code, .. } => (Refusal::Content, code.clone()),
             SigningError::Denied { decision } => {
-                let closest = decision
+                let mismatch = decision
                     .closest()
                     .and_then(|r| r.steps.iter().find(|s| !s.outcome.holds()))
-                    .map_or_else(
-                        || "no-grant".to_owned(),
-                        |s| format!("grant-mismatch:{}", s.claim),
-                    );
-                self.refused(caller, label, Refusal::Denied, &closest, rid);
-            }
-            SigningError::TokenNotForSigner => {
-                self.refused(caller, label, Refusal::Denied, "token-not-for-signer", rid);
-            }
-            SigningError::KeyNotActive { state } => {
-                self.refused(caller, label, Refusal::Denied, &format!("key-{state}"), rid);
-            }
-            SigningError::NoKey => self.refused(caller, label, Refusal::Denied, "no-key", rid),
-            SigningError::CertificateOutsideValidity { .. } => {
-                self.refused(
-                    caller,
-                    label,
+                    .map(|s| format!("grant-mismatch:{}", s.claim));
+                (
                     Refusal::Denied,
-                    "certificate-outside-validity",
-                    rid,
-                );
+                    mismatch.unwrap_or_else(|| "no-grant".to_owned()),
+                )
             }
-            _ => {}
-        }
-        Err(refused)
+            SigningError::TokenNotForSigner => (Refusal::Denied, "token-not-for-signer".to_owned()),
+            SigningError::KeyNotActive { state } => (Refusal::Denied, format!("key-{state}")),
+            SigningError::NoKey => (Refusal::Denied, "no-key".to_owned()),
+            SigningError::Appraisal { .. } => (Refusal::Denied, "software-key-policy".to_owned()),
+            SigningError::CertificateOutsideValidity { .. } => {
+                (Refusal::Denied, "certificate-outside-validity".to_owned())
+            }
+            _ => return,
+        };
+        self.refused(caller, Some(signer), refusal, &reason, rid);
     }
 
     fn judge(
@@ -267,12 +268,13 @@ impl Service {
                 decision: Box::new(decision),
             });
         }
-        let Some((_, certificate)) = &snapshot.active else {
+        let Some((key, certificate)) = &snapshot.active else {
             return Err(match snapshot.newest_state {
                 Some(state) => SigningError::KeyNotActive { state },
                 None => SigningError::NoKey,
             });
         };
+        crate::enrolment::software_allowed(key, &snapshot.tenant)?;
         // CSBR §9.6.3(10): no use of the key after the certificate's end.
         if now < certificate.not_before || now >= certificate.not_after {
             return Err(SigningError::CertificateOutsideValidity {
@@ -287,6 +289,7 @@ impl Service {
         &self,
         caller: &Caller,
         signer: &SignerName,
+        signs: KeyId,
         request: &SignRequest,
         key: Option<&str>,
     ) -> Result<Idempotency, SigningError> {
@@ -316,6 +319,17 @@ impl Service {
             repeats,
             expires,
         };
+        let stored = |answer: &str| {
+            serde_json::from_str(answer)
+                .map(|a| Idempotency::Answered(Box::new(a)))
+                .map_err(internal)
+        };
+        // First: what is no longer here is in the database.
+        match self.answers().get(&claim_key) {
+            Some((known, answer)) if known == body => return stored(&answer),
+            Some(_) => return Err(SigningError::IdempotencyMismatch),
+            None => {}
+        }
         let Some(row) = self.store().claim(&claim_key).await? else {
             return Ok(Idempotency::Go(Some(fresh(1, None))));
         };
@@ -324,13 +338,38 @@ impl Service {
         }
         match row.state {
             ClaimState::InFlight => Err(SigningError::IdempotencyInFlight),
-            ClaimState::Done { answer } => Ok(Idempotency::Answered(Box::new(
-                serde_json::from_str(&answer).map_err(internal)?,
+            ClaimState::Done { answer } => stored(&answer),
+            ClaimState::Unanswered => {
+                let first = self
+                    .first_attempt(caller.tenant, signs.into(), &row)
+                    .await?;
+                Ok(Idempotency::Go(Some(fresh(
+                    row.attempt.saturating_add(1),
+                    first,
+                ))))
+            }
+        }
+    }
+
+    /// The leaf that a further attempt names: the first one under the same Idempotency-Key in this
+    /// log. None if the last attempt was with another key: its index means nothing here.
+    async fn first_attempt(
+        &self,
+        tenant: TenantId,
+        log: LogId,
+        last: &ClaimRow,
+    ) -> Result<Option<u64>, SigningError> {
+        if last.log != log {
+            return Ok(None);
+        }
+        let found = self.store().leaves(tenant, log, last.index, 1).await?;
+        let leaf = found.first().and_then(|bytes| Leaf::decode(bytes).ok());
+        match leaf.map(|l| l.body) {
+            Some(LeafBody::Authorisation(a)) => Ok(Some(a.repeats.unwrap_or(last.index))),
+            _ => Err(SigningError::Internal(format!(
+                "claim of log {log}: leaf {} is no authorisation",
+                last.index
             ))),
-            ClaimState::Unanswered => Ok(Idempotency::Go(Some(fresh(
-                row.attempt.saturating_add(1),
-                Some(row.index),
-            )))),
         }
     }
 
@@ -369,9 +408,22 @@ impl Service {
         &self,
         caller: &Caller,
         signer: &SignerName,
+        rid: &RequestId,
     ) -> Result<SignerCertificate, SigningError> {
         caller.of_tenant(&signer.tenant)?;
         let snapshot = self.fresh_snapshot(caller.tenant, &signer.signer).await?;
+        let found = self.certificate_in(caller, &snapshot);
+        if let Err(refused) = &found {
+            self.log_refusal(caller, &signer.signer, refused, rid);
+        }
+        found
+    }
+
+    fn certificate_in(
+        &self,
+        caller: &Caller,
+        snapshot: &SignerSnapshot,
+    ) -> Result<SignerCertificate, SigningError> {
         if caller.may_read().is_err() {
             if caller
                 .signers

@@ -3,7 +3,7 @@
 //! exists.
 
 use crate::{Service, SigningError};
-use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow};
+use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow, TenantRow};
 use countersign_core::ports::store::Guard;
 use countersign_core::{KeyId, KeyState, SignerLabel, TenantId};
 use countersign_grants::Grant;
@@ -18,6 +18,7 @@ const CACHED: usize = 10_000;
 #[derive(Debug)]
 pub(crate) struct SignerSnapshot {
     pub guard: Guard,
+    pub tenant: TenantRow,
     pub signer: SignerRow,
     /// The key that signs, with its certificate.
     pub active: Option<(KeyRow, CertificateRow)>,
@@ -136,6 +137,7 @@ impl Service {
                 version: row.version,
             },
             newest_state: keys.first().map(|k| k.state),
+            tenant: row,
             signer,
             active,
             grants,

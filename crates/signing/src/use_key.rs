@@ -20,7 +20,9 @@ use countersign_signing_log::leaf::{
 use countersign_signing_log::receipt::Receipt;
 use countersign_x509::key::PublicKey;
 use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often a worker that fell behind is brought up before we give up.
 const SYNC_ROUNDS: usize = 8;
@@ -45,9 +47,33 @@ pub(crate) struct ClaimUse {
     pub key: ClaimKey,
     pub body: [u8; 32],
     pub attempt: u32,
-    /// Index of the first attempt's leaf, for a further attempt.
+    /// Index of the first attempt's leaf, for a further attempt in the same log.
     pub repeats: Option<u64>,
     pub expires: countersign_core::Micros,
+}
+
+/// Answers that went out and whose outcome is not written yet, by claim.
+#[derive(Debug, Default)]
+pub(crate) struct Answers(Mutex<HashMap<ClaimKey, ([u8; 32], String)>>);
+
+impl Answers {
+    fn add(&self, claim: &ClaimUse, answer: &str) {
+        self.lock()
+            .insert(claim.key.clone(), (claim.body, answer.to_owned()));
+    }
+
+    fn remove(&self, key: &ClaimKey) {
+        self.lock().remove(key);
+    }
+
+    /// Body and answer.
+    pub(crate) fn get(&self, key: &ClaimKey) -> Option<([u8; 32], String)> {
+        self.lock().get(key).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClaimKey, ([u8; 32], String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A use whose leaf is durable. Consumed by [`Service::perform`].
@@ -99,7 +125,11 @@ impl Service {
             .transpose()
             .map_err(error)?;
         let caller = text_opening(&u.caller.record()).map_err(error)?;
-        let attempt = u.claim.as_ref().map_or(1, |c| c.attempt);
+        // A leaf counts the attempts in its own log.
+        let attempt = match &u.claim {
+            Some(c) if c.repeats.is_some() => c.attempt,
+            _ => 1,
+        };
         let body = Authorisation {
             tenant: u.key.tenant.to_string(),
             signer: u.key.signer.to_string(),
@@ -224,6 +254,7 @@ impl Service {
                 "the token returned a signature that does not verify".into(),
             ));
         }
+        failpoint::hit("server.after-verify");
         let receipt = Receipt {
             leaf: a.placed.leaf,
             artifact: a.artifact,
@@ -243,6 +274,10 @@ impl Service {
     /// Sends the outcome leaf of a success, without holding the answer.
     pub(crate) fn settle(&self, performed: Performed, answer: Option<String>) {
         let hash: [u8; 32] = Sha256::digest(&performed.signature).into();
+        // A retry that comes before the outcome is written gets its answer from memory.
+        if let (Some(claim), Some(answer)) = (&performed.close.claim, &answer) {
+            self.answers().add(claim, answer);
+        }
         let state = answer.map_or(ClaimState::Unanswered, |answer| ClaimState::Done { answer });
         self.close(
             performed.close,
@@ -286,10 +321,19 @@ impl Service {
                         state: state.clone(),
                     }),
                     closes: vec![(close.log, close.index)],
+                    // After a failure a retry may come at once, and must find its claim free.
+                    patient: result == OutcomeResult::Signed,
                     ..Submission::default()
                 };
                 match service.sequencer().write_surely(submission).await {
-                    Ok(_) => return,
+                    // Closed already: a commit of unknown result had been made after all.
+                    Ok(_) | Err(Refused::Closed) => {
+                        failpoint::hit("server.after-outcome");
+                        if let Some(claim) = &close.claim {
+                            service.answers().remove(&claim.key);
+                        }
+                        return;
+                    }
                     // Another node took the log over: it closes what we left, as unknown.
                     Err(_) if service.stopping() => return,
                     Err(e) => {
@@ -317,11 +361,7 @@ impl Service {
                     })?,
                 Err(HsmError::LogRewound { worker, offered }) => {
                     return Err(Failure {
-                        error: SigningError::HistoryRewound {
-                            log: order.key.into(),
-                            worker,
-                            database: offered,
-                        },
+                        error: self.rewound(order.key.into(), worker, offered),
                         unknown: false,
                     });
                 }
@@ -356,11 +396,7 @@ impl Service {
             .await?
             .ok_or(SigningError::NotFound)?;
         if size > head.size {
-            return Err(SigningError::HistoryRewound {
-                log,
-                worker: size,
-                database: head.size,
-            });
+            return Err(self.rewound(log, size, head.size));
         }
         if head.size - size <= NEAR {
             return self.sequencer().tell_worker(tenant, key, size).await;
@@ -381,49 +417,6 @@ impl Service {
                 },
             )
             .await?;
-        Ok(())
-    }
-
-    /// Once per key and run: the worker must not remember more than the database has, or the
-    /// database is an old copy and nothing is signed (invariant 3).
-    pub(crate) async fn check_history(
-        &self,
-        tenant: TenantId,
-        key: KeyId,
-    ) -> Result<(), SigningError> {
-        if self.history_checked(key) {
-            return Ok(());
-        }
-        let log = LogId::from(key);
-        let head = self
-            .store()
-            .head(tenant, log)
-            .await?
-            .ok_or(SigningError::NotFound)?;
-        let worker = self.hsm().open_log(tenant, key).await?;
-        // Our own head may have moved since it was read: only a worker that is ahead of a fresh look
-        // is ahead.
-        if worker > head.size {
-            let head = self
-                .store()
-                .head(tenant, log)
-                .await?
-                .ok_or(SigningError::NotFound)?;
-            if worker > head.size {
-                return Err(SigningError::HistoryRewound {
-                    log,
-                    worker,
-                    database: head.size,
-                });
-            }
-        }
-        self.mark_history_checked(key);
-        let service = self.clone();
-        self.tasks().spawn(async move {
-            if let Err(e) = service.compare_inventory(tenant).await {
-                tracing::warn!(%tenant, error = %e, "the token's inventory could not be compared");
-            }
-        });
         Ok(())
     }
 }

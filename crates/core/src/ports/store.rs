@@ -90,6 +90,28 @@ pub enum Effect {
     UseBootstrap,
 }
 
+impl Effect {
+    /// The tenant whose version this bumps.
+    #[must_use]
+    pub fn bumps(&self) -> Option<TenantId> {
+        Some(match self {
+            Self::CreateTenant(row) => row.id,
+            Self::SetPolicy(tenant, _)
+            | Self::SetToken(tenant, _)
+            | Self::SetAppraisal(tenant, _, _)
+            | Self::RemoveGrant(tenant, _)
+            | Self::SetKeyState { tenant, .. } => *tenant,
+            Self::PutIssuer(row) => row.tenant,
+            Self::AddMember(row) | Self::RemoveMember(row) => row.tenant,
+            Self::CreateSigner(row) => row.tenant,
+            Self::CreateKey(row) => row.tenant,
+            Self::InstallCertificate(row) => row.tenant,
+            Self::PutGrant(row) => row.tenant,
+            Self::PutOrder(_) | Self::UseBootstrap => return None,
+        })
+    }
+}
+
 /// A decision was made on this version of the tenant: if it has moved, the decision is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Guard {
@@ -165,6 +187,15 @@ pub enum CommitError {
     LostLease {
         /// Which.
         log: LogId,
+    },
+    /// The authorisation closed here is not open: it has its outcome already. Done, as far as the
+    /// caller is concerned.
+    #[error("authorisation {index} of log {log} is not open")]
+    NotOpen {
+        /// Which log.
+        log: LogId,
+        /// Index of the authorisation leaf.
+        index: u64,
     },
     /// The database cannot write now (busy, full, read-only, away). A retry can help.
     #[error("the database cannot write: {0}")]

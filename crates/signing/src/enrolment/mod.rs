@@ -7,6 +7,7 @@
 mod orders;
 
 use crate::caller::Caller;
+use crate::denials::Refusal;
 use crate::use_key::KeyUse;
 use crate::{Service, SigningError};
 use countersign_attestation::bundle::{AttestationBundle, ID_AA_ATTESTATION};
@@ -89,6 +90,8 @@ impl Service {
         };
         let result = appraise_software(&key, tenant.policy.allow_software, self.seconds()?);
         if result.verdict != Verdict::Accept {
+            let names: Vec<_> = result.reasons().map(|c| c.name.as_ref()).collect();
+            self.log_appraisal(caller, row, &names.join(","), rid);
             return Err(SigningError::Appraisal {
                 reasons: result
                     .reasons()
@@ -118,6 +121,12 @@ impl Service {
             .await?;
         }
         Ok(result)
+    }
+
+    /// A key that may not be certified: the reason belongs into the tenant's log (invariant 7).
+    fn log_appraisal(&self, caller: &Caller, row: &KeyRow, checks: &str, rid: &RequestId) {
+        let reason = format!("appraisal:{checks}");
+        self.refused(caller, Some(&row.signer), Refusal::Denied, &reason, rid);
     }
 
     /// The appraised key, appraising it first if that was not done yet. The appraisal is made anew
@@ -183,18 +192,16 @@ impl Service {
             .map_err(|e| internal("certificate request", e.to_string()))?;
 
         self.check_history(tenant.id, row.id).await?;
-        // The version of the tenant as it is now, and the key as it is at that version.
-        let version = self
-            .store()
-            .tenant(tenant.id)
-            .await?
-            .ok_or(SigningError::NotFound)?
-            .version;
+        // The tenant as it is now, after whatever the CA took its time for: still an admin, still a
+        // policy that lets this key have a certificate. The guard holds it until the leaf is written.
+        let current = self.still_admin(caller, tenant.id).await?;
+        let version = current.version;
         let now = self
             .store()
             .key(tenant.id, row.id)
             .await?
             .ok_or(SigningError::NotFound)?;
+        software_allowed(&now, &current)?;
         if !matches!(now.state, KeyState::Appraised | KeyState::Active) {
             return Err(SigningError::KeyNotActive { state: now.state });
         }
@@ -311,6 +318,20 @@ impl Service {
             SigningError::Internal("the clock is outside the years 1970 to 9999".into())
         })
     }
+}
+
+/// A key in a software token needs a tenant policy that says so (invariants 1 and 5), at each step.
+pub(crate) fn software_allowed(row: &KeyRow, tenant: &TenantRow) -> Result<(), SigningError> {
+    if row.facts.software && !tenant.policy.allow_software {
+        return Err(SigningError::Appraisal {
+            reasons: vec![
+                "software-key-policy: the tenant's policy does not say allow-software (ARCHITECTURE.md, \
+                 invariant 5)"
+                    .into(),
+            ],
+        });
+    }
+    Ok(())
 }
 
 fn device(row: &KeyRow) -> Device {

@@ -1,7 +1,7 @@
 //! Orders: at a CA with a connector, or exported for one without. Both end in the same check of the
 //! certificate that comes back.
 
-use super::{Destination, ExportedRequest};
+use super::{Destination, ExportedRequest, software_allowed};
 use crate::caller::Caller;
 use crate::sequencer::Submission;
 use crate::service_keys::random;
@@ -115,6 +115,7 @@ impl Service {
             })?;
         let row = self.appraised_key(caller, &tenant, key, rid).await?;
         if row.facts.software && !connector.takes_software_keys() {
+            self.log_appraisal(caller, &row, "software-key", rid);
             return Err(SigningError::Appraisal {
                 reasons: vec![format!(
                     "software-key: the CA {ca} is not configured to take keys of software tokens (ARCHITECTURE.md, \
@@ -177,6 +178,13 @@ impl Service {
         rid: &RequestId,
     ) -> Result<OrderRow, SigningError> {
         let tenant = self.reader(caller, name)?;
+        let require_mfa = self
+            .store()
+            .tenant(tenant)
+            .await?
+            .ok_or(SigningError::NotFound)?
+            .policy
+            .require_mfa;
         let mut row = self
             .store()
             .order(tenant, order)
@@ -184,7 +192,7 @@ impl Service {
             .ok_or(SigningError::NotFound)?;
         let connector = self.cas().iter().find(|c| c.name() == row.ca).cloned();
         if row.state == OrderState::Submitted
-            && caller.may_change(false).is_ok()
+            && caller.may_change(require_mfa).is_ok()
             && let (Some(connector), Some(reference)) = (connector, row.reference.clone())
         {
             match connector.poll(&reference).await {
@@ -236,6 +244,7 @@ impl Service {
             .key(tenant, key)
             .await?
             .ok_or(SigningError::NotFound)?;
+        software_allowed(&row, &self.still_admin(caller, tenant).await?)?;
         let now = self.clock().now();
         let checked = match check(&row, &chain, now) {
             Ok(c) => c,
@@ -255,7 +264,10 @@ impl Service {
                     ..Submission::default()
                 };
                 if let Some(order) = order {
-                    order.state = OrderState::Refused;
+                    // What came by hand may be the wrong file: an exported order waits on.
+                    if order.state != OrderState::Exported {
+                        order.state = OrderState::Refused;
+                    }
                     order.problem = Some(cut(&findings.join("; ")));
                     order.updated = now;
                     submission
@@ -288,6 +300,7 @@ impl Service {
         let mut effects = vec![Effect::InstallCertificate(certificate)];
         if let Some(order) = order {
             order.state = OrderState::Installed;
+            order.problem = None;
             order.updated = now;
             effects.push(Effect::PutOrder(Box::new(order.clone())));
         }
@@ -325,7 +338,7 @@ impl Service {
             statement_sha256: HexHash(Sha256::digest(&request.statement).into()),
         };
         let effect = Effect::PutOrder(Box::new(order.clone()));
-        self.change(
+        self.record(
             caller,
             order.tenant,
             LeafBody::CertificateRequested(leaf),
@@ -357,7 +370,7 @@ impl Service {
         };
         let effect = Effect::PutOrder(Box::new(order.clone()));
         if let Err(e) = self
-            .change(
+            .record(
                 caller,
                 order.tenant,
                 LeafBody::OrderFailed(leaf),

@@ -79,9 +79,6 @@ impl Heads {
             // The lease ran out while this node slept: somebody else may have written since.
             self.heads.remove(&log);
         }
-        if self.heads.len() >= CACHED {
-            self.heads.clear();
-        }
         let head = match store
             .lease(
                 tenant,
@@ -157,6 +154,13 @@ impl Heads {
             head.checkpoint = checkpoint;
             head.last_time = last_time;
             head.until = until;
+        }
+    }
+
+    /// Empties the cache if it is full. Before a plan, never within one.
+    pub(super) fn make_room(&mut self) {
+        if self.heads.len() >= CACHED {
+            self.heads.clear();
         }
     }
 

@@ -20,7 +20,7 @@ use heads::Heads;
 pub(crate) use plan::DetailsDraft;
 use plan::Plan;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,6 +28,9 @@ use tokio::sync::{mpsc, oneshot};
 const QUEUE: usize = 8192;
 /// Submissions in one commit.
 const FLUSH: usize = 512;
+/// How long a patient submission waits for company. Without it the outcome of one signature and
+/// the authorisation of the caller's next one would be two commits, one after the other.
+const LINGER: Duration = Duration::from_millis(2);
 /// How far the worker may be behind before it is brought up by a proof instead of leaf hashes.
 pub(crate) const NEAR: u64 = 4096;
 
@@ -108,6 +111,9 @@ pub(crate) struct Submission {
     pub claim: Option<ClaimDraft>,
     /// Authorisations closed by these leaves.
     pub closes: Vec<(LogId, u64)>,
+    /// Nobody waits for it: it may stay for [`LINGER`], to share a commit with what somebody does
+    /// wait for.
+    pub patient: bool,
 }
 
 /// Where a leaf landed.
@@ -132,6 +138,8 @@ pub(crate) enum Refused {
     Stale,
     /// The idempotency key is taken: look at its row.
     ClaimTaken,
+    /// The authorisation has its outcome already: nothing is left to do.
+    Closed,
     /// Everything else.
     Error(SigningError),
 }
@@ -143,6 +151,7 @@ impl From<Refused> for SigningError {
                 Self::conflict("somebody else changed this tenant at the same moment: try again")
             }
             Refused::ClaimTaken => Self::IdempotencyInFlight,
+            Refused::Closed => Self::conflict("the authorisation has its outcome already"),
             Refused::Error(e) => e,
         }
     }
@@ -163,6 +172,12 @@ enum Message {
     Stop(oneshot::Sender<()>),
 }
 
+impl Message {
+    fn is_patient(&self) -> bool {
+        matches!(self, Self::Write(submission, _) if submission.patient)
+    }
+}
+
 /// The last checkpoint of each key log that moved since it was last copied into its tenant's log.
 pub(crate) type Moved = Arc<Mutex<HashMap<KeyId, (TenantId, String, u64, Hash)>>>;
 
@@ -171,6 +186,7 @@ pub(crate) type Moved = Arc<Mutex<HashMap<KeyId, (TenantId, String, u64, Hash)>>
 pub(crate) struct Sequencer {
     tx: mpsc::Sender<Message>,
     moved: Moved,
+    frozen: Arc<OnceLock<SigningError>>,
 }
 
 impl Sequencer {
@@ -195,11 +211,31 @@ impl Sequencer {
             suspects: Vec::new(),
         };
         tokio::spawn(task.run(rx));
-        Self { tx, moved }
+        Self {
+            tx,
+            moved,
+            frozen: Arc::default(),
+        }
+    }
+
+    /// From now on nothing is written in this run, for this reason.
+    pub(crate) fn freeze(&self, why: &SigningError) {
+        let _ = self.frozen.set(why.clone());
+    }
+
+    /// Why nothing is written, if so.
+    pub(crate) fn frozen(&self) -> Option<&SigningError> {
+        self.frozen.get()
+    }
+
+    fn open(&self) -> Result<(), Refused> {
+        self.frozen()
+            .map_or(Ok(()), |why| Err(Refused::Error(why.clone())))
     }
 
     /// Writes and waits until it is durable.
     pub(crate) async fn write(&self, submission: Submission) -> Result<Vec<Placed>, Refused> {
+        self.open()?;
         let (reply, answer) = oneshot::channel();
         self.tx
             .try_send(Message::Write(Box::new(submission), reply))
@@ -216,6 +252,7 @@ impl Sequencer {
         &self,
         submission: Submission,
     ) -> Result<Vec<Placed>, Refused> {
+        self.open()?;
         let (reply, answer) = oneshot::channel();
         let gone = || {
             Refused::Error(SigningError::Unavailable(
@@ -260,6 +297,15 @@ impl Sequencer {
         )
     }
 
+    /// Puts one back that could not be copied, unless the log moved again meanwhile.
+    pub(crate) fn moved_still(&self, key: KeyId, head: (TenantId, String, u64, Hash)) {
+        self.moved
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .entry(key)
+            .or_insert(head);
+    }
+
     /// Waits until everything queued before is written.
     pub(crate) async fn stop(&self) {
         let (tx, rx) = oneshot::channel();
@@ -289,6 +335,15 @@ impl Writer {
             if rx.recv_many(&mut inbox, FLUSH).await == 0 {
                 return;
             }
+            let until = tokio::time::Instant::now() + LINGER;
+            while inbox.len() < FLUSH && inbox.iter().all(Message::is_patient) {
+                let room = FLUSH - inbox.len();
+                // Cancel safe: what is not in the inbox is still in the queue.
+                match tokio::time::timeout_at(until, rx.recv_many(&mut inbox, room)).await {
+                    Ok(n) if n > 0 => {}
+                    _ => break,
+                }
+            }
             let mut batch = Vec::with_capacity(inbox.len());
             let mut stops = Vec::new();
             let mut tells = Vec::new();
@@ -304,7 +359,7 @@ impl Writer {
                     Message::Stop(r) => stops.push(r),
                 }
             }
-            self.look_for_suspects(&mut batch).await;
+            self.close_suspects().await;
             self.flush(batch).await;
             for (tenant, key, size, reply) in tells {
                 let _ = reply.send(self.tell(tenant, key, size).await);
@@ -351,6 +406,13 @@ impl Writer {
                         Refused::Error(SigningError::Conflict { what }),
                     );
                 }
+                Err(CommitError::NotOpen { log, index }) => {
+                    refuse(
+                        &mut batch,
+                        |s| s.closes.contains(&(log, index)),
+                        &Refused::Closed,
+                    );
+                }
                 Err(CommitError::LostLease { log }) => {
                     // What was made under the lost lease is dropped with the plan: no checkpoint
                     // signed here was shown to anybody.
@@ -377,6 +439,7 @@ impl Writer {
     /// Plans the batch; items whose head cannot be had are answered and removed. `None`: plan again.
     async fn plan(&mut self, batch: &mut Vec<(Submission, Reply)>) -> Option<Plan> {
         let now = self.clock.now();
+        self.heads.make_room();
         for i in 0..batch.len() {
             let Some((submission, _)) = batch.get(i) else {
                 break;
@@ -399,8 +462,8 @@ impl Writer {
         }
         match Plan::build(&self.heads, batch.iter().map(|(s, _)| s), now) {
             Ok(plan) => Some(plan),
-            Err((item, e)) => {
-                refuse_item(batch, item, Refused::Error(e));
+            Err((item, why)) => {
+                refuse_item(batch, item, why);
                 None
             }
         }
@@ -438,6 +501,7 @@ impl Writer {
             self.heads
                 .moved(log.log, log.frontier, log.checkpoint, log.last_time, until);
         }
+        countersign_core::failpoint::hit("server.after-announce");
         for ((_, reply), placed) in batch.into_iter().zip(plan.placed) {
             let _ = reply.send(Ok(placed));
         }
@@ -495,26 +559,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Authorisations that a commit of unknown result may have written are closed as `unknown`.
-    async fn look_for_suspects(&mut self, batch: &mut Vec<(Submission, Reply)>) {
+    /// Authorisations that a commit of unknown result may have written are closed as `unknown`. One
+    /// that cannot be looked at or closed now is kept for the next round.
+    async fn close_suspects(&mut self) {
         for suspect in std::mem::take(&mut self.suspects) {
-            match self
+            let found = self
                 .store
                 .leaves(suspect.tenant, suspect.log, suspect.index, 1)
-                .await
-            {
+                .await;
+            let done = match found {
                 Ok(found) if found.first() == Some(&suspect.leaf) => {
-                    let (reply, _) = oneshot::channel();
-                    batch.insert(
-                        0,
-                        (
-                            crate::recovery::close_as_unknown(&suspect.open(), "commit-unknown"),
-                            reply,
-                        ),
-                    );
+                    let (reply, answer) = oneshot::channel();
+                    let close =
+                        crate::recovery::close_as_unknown(&suspect.open(), "commit-unknown");
+                    self.flush(vec![(close, reply)]).await;
+                    matches!(answer.await, Ok(Ok(_) | Err(Refused::Closed)))
                 }
-                Ok(_) => {}
-                Err(_) => self.suspects.push(suspect),
+                Ok(_) => true,
+                Err(_) => false,
+            };
+            if !done {
+                self.suspects.push(suspect);
             }
         }
     }

@@ -2,12 +2,12 @@
 //! right edge and one signed checkpoint.
 
 use super::heads::{Head, Heads};
-use super::{ClaimDraft, Placed, Submission};
+use super::{ClaimDraft, Placed, Refused, Submission};
 use crate::SigningError;
 use countersign_core::ports::rows::{
     ClaimRow, ClaimState, LeafRow, LogKind, OpenAuthorisation, SubtreeRow,
 };
-use countersign_core::ports::store::{ClaimWrite, Commit, LogWrite};
+use countersign_core::ports::store::{ClaimWrite, Commit, Effect, LogWrite};
 use countersign_core::{LogId, Micros, NodeId, TenantId};
 use countersign_signing_log::checkpoint::Checkpoint;
 use countersign_signing_log::commitment::{Commitment, Opening};
@@ -115,20 +115,28 @@ impl Plan {
         heads: &Heads,
         batch: impl Iterator<Item = &'a Submission>,
         now: Micros,
-    ) -> Result<Self, (usize, SigningError)> {
+    ) -> Result<Self, (usize, Refused)> {
         let mut works: HashMap<LogId, Work> = HashMap::new();
         let mut order = Vec::new();
         let mut spots: Vec<Vec<Spot>> = Vec::new();
         let mut commit = Commit::default();
         let mut guards = HashSet::new();
+        // Tenants that an earlier item of this plan changes.
+        let mut changed = HashSet::new();
         let node = heads.node().node;
 
         for (item, submission) in batch.enumerate() {
-            if let Some(guard) = submission.guard
-                && guards.insert(guard)
-            {
-                commit.guards.push(guard);
+            if let Some(guard) = submission.guard {
+                // Guards are compared before any effect of the commit: what was decided on the
+                // version that an earlier item replaces must be decided anew.
+                if changed.contains(&guard.tenant) {
+                    return Err((item, Refused::Stale));
+                }
+                if guards.insert(guard) {
+                    commit.guards.push(guard);
+                }
             }
+            changed.extend(submission.effects.iter().filter_map(Effect::bumps));
             let mut mine = Vec::new();
             let mut opened: Option<(LogId, u64)> = None;
             for draft in &submission.drafts {
@@ -137,12 +145,14 @@ impl Plan {
                     Entry::Vacant(place) => {
                         let head = heads
                             .get(draft.log)
-                            .ok_or((item, SigningError::NotFound))?
+                            .ok_or((item, Refused::Error(SigningError::NotFound)))?
                             .clone();
                         if head.last_time > now.plus(MAX_SKEW) {
                             return Err((
                                 item,
-                                SigningError::Unavailable("the clock is behind the log".into()),
+                                Refused::Error(SigningError::Unavailable(
+                                    "the clock is behind the log".into(),
+                                )),
                             ));
                         }
                         order.push(draft.log);
@@ -154,8 +164,8 @@ impl Plan {
                     }
                 };
                 let index = work.head.frontier.size() + work.leaves.len() as u64;
-                let (row, claim) =
-                    leaf_row(draft, work, index, node, submission).map_err(|e| (item, e))?;
+                let (row, claim) = leaf_row(draft, work, index, node, submission)
+                    .map_err(|e| (item, Refused::Error(e)))?;
                 if draft.opens {
                     opened = Some((draft.log, index));
                     commit.opens.push(OpenAuthorisation {
@@ -189,7 +199,8 @@ impl Plan {
             let Some(work) = works.get(&log) else {
                 continue;
             };
-            let (write, planned, appended) = advance(log, work).map_err(|e| (usize::MAX, e))?;
+            let (write, planned, appended) =
+                advance(log, work).map_err(|e| (usize::MAX, Refused::Error(e)))?;
             batches.insert(
                 log,
                 (

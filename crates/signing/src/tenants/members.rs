@@ -10,6 +10,7 @@ use countersign_core::ports::store::{Effect, Guard};
 use countersign_core::{RequestId, TenantId, TenantName};
 use countersign_signing_log::commitment::LABEL_SUBJECT;
 use countersign_signing_log::leaf::{IssuerRegistered, LeafBody, MemberAdded, MemberRemoved};
+use std::net::IpAddr;
 
 /// Oldest maximum token age that may be set, in seconds.
 const MAX_TOKEN_AGE: u32 = 24 * 3600;
@@ -48,7 +49,7 @@ impl Service {
         rid: &RequestId,
     ) -> Result<IssuerRow, SigningError> {
         let tenant = self.admin(caller, name).await?;
-        let row = issuer_row(tenant.id, spec)?;
+        let row = issuer_row(tenant.id, spec, self.settings().loopback_issuers)?;
         let mut submission = Submission::default();
         draft_issuer(&mut submission, row.clone(), rid, Some(caller));
         self.commit(tenant.id, submission).await?;
@@ -227,14 +228,13 @@ pub(super) fn draft_member(
     Ok(())
 }
 
-pub(super) fn issuer_row(tenant: TenantId, spec: IssuerSpec) -> Result<IssuerRow, SigningError> {
+pub(super) fn issuer_row(
+    tenant: TenantId,
+    spec: IssuerSpec,
+    loopback_issuers: bool,
+) -> Result<IssuerRow, SigningError> {
     let issuer = text("issuer", &spec.issuer)?;
-    if !issuer.starts_with("https://") && !issuer.starts_with("http://") {
-        return Err(SigningError::invalid(
-            "issuer",
-            "an https URL, exactly as in the token's iss",
-        ));
-    }
+    issuer_url(&issuer, loopback_issuers)?;
     if !(1..=MAX_TOKEN_AGE).contains(&spec.max_token_age_s) {
         return Err(SigningError::invalid(
             "max_token_age_s",
@@ -263,4 +263,99 @@ pub(super) fn issuer_row(tenant: TenantId, spec: IssuerSpec) -> Result<IssuerRow
         ca_pem: spec.ca_pem,
         client_id: spec.client_id.map(|c| text("client_id", &c)).transpose()?,
     })
+}
+
+/// OpenID Connect Core §2: an issuer is an https URL, and its keys are only as good as that. Plain
+/// http never leaves the machine: loopback, in development.
+fn issuer_url(issuer: &str, loopback_issuers: bool) -> Result<(), SigningError> {
+    let refused = |detail: &str| Err(SigningError::invalid("issuer", detail));
+    let parsed: Option<http::Uri> = issuer.parse().ok();
+    let (scheme, host) = parsed
+        .as_ref()
+        .and_then(|u| Some((u.scheme_str()?, u.host()?)))
+        .unwrap_or_default();
+    let ip = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match scheme {
+        // Keys are looked up by these bytes: one spelling of the scheme.
+        "https" if issuer.starts_with("https://") => Ok(()),
+        "http" if issuer.starts_with("http://") && loopback && loopback_issuers => Ok(()),
+        "http" => refused(
+            "an https URL: plain http is for issuers on loopback in a development deployment",
+        ),
+        _ => refused("an https URL, exactly as in the token's iss"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(issuer: &str, loopback_issuers: bool) -> Result<IssuerRow, SigningError> {
+        let spec = IssuerSpec {
+            issuer: issuer.to_owned(),
+            kind: IssuerKind::Pipelines,
+            audience: "https://sign.example".to_owned(),
+            max_token_age_s: 600,
+            mfa_amr: Vec::new(),
+            mfa_acr: Vec::new(),
+            ca_pem: None,
+            client_id: None,
+        };
+        issuer_row(TenantId::new(), spec, loopback_issuers)
+    }
+
+    #[test]
+    fn https_issuers_are_registered_as_written() {
+        for issuer in [
+            "https://token.actions.githubusercontent.com",
+            "https://login.example.com:8443/realms/acme/",
+        ] {
+            for development in [false, true] {
+                assert_eq!(row(issuer, development).unwrap().issuer, issuer);
+            }
+        }
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_in_development() {
+        for issuer in [
+            "http://127.0.0.1:8080/realm",
+            "http://localhost:8080",
+            "http://[::1]:8080/realm",
+        ] {
+            assert!(row(issuer, true).is_ok(), "{issuer}");
+            assert!(refused(issuer, false), "{issuer}");
+        }
+        for issuer in [
+            "http://login.example.com",
+            "http://10.0.0.1/realm",
+            "http://127.0.0.1.example.com/",
+            "http://localhost@example.com/",
+            "HTTP://127.0.0.1/",
+        ] {
+            assert!(refused(issuer, true), "{issuer}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_of_an_issuer_is_refused() {
+        for issuer in [
+            "login.example.com",
+            "https://",
+            "https:///realm",
+            "ftp://login.example.com",
+            "HTTPS://login.example.com",
+            "urn:issuer",
+        ] {
+            assert!(refused(issuer, true), "{issuer}");
+        }
+    }
+
+    fn refused(issuer: &str, loopback_issuers: bool) -> bool {
+        matches!(
+            row(issuer, loopback_issuers),
+            Err(SigningError::Invalid { field, .. }) if field == "issuer"
+        )
+    }
 }

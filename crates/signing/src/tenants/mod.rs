@@ -8,19 +8,21 @@ mod members;
 pub use members::IssuerSpec;
 
 use crate::caller::Caller;
-use crate::sequencer::{DetailsDraft, Draft, Submission};
+use crate::sequencer::{DetailsDraft, Draft, Refused, Submission};
 use crate::use_key::text_opening;
 use crate::{Service, SigningError};
 use countersign_core::ports::hsm::TokenFacts;
 use countersign_core::ports::rows::{
     IssuerRow, MemberRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy, TenantRow,
 };
-use countersign_core::ports::store::Effect;
+use countersign_core::ports::store::{Effect, Guard};
 use countersign_core::{RequestId, TenantId, TenantName};
 use countersign_signing_log::leaf::{LeafBody, LogOpened, PolicySet, TenantCreated, TokenCreated};
 use members::{draft_issuer, draft_member, issuer_row};
 use sha2::{Digest as _, Sha256};
 
+/// How often a change is tried again because the tenant changed under it.
+const TRIES: usize = 8;
 /// Longest text a person may put into a field.
 const MAX_TEXT: usize = 1024;
 
@@ -71,7 +73,7 @@ impl Service {
             return Err(SigningError::NotFound);
         }
         let subject = text("subject", subject)?;
-        let row = issuer_row(OPERATOR_REALM, issuer)?;
+        let row = issuer_row(OPERATOR_REALM, issuer, self.settings().loopback_issuers)?;
         let name: TenantName = OPERATOR_REALM_NAME
             .parse()
             .map_err(|e| SigningError::Internal(format!("operator realm: {e}")))?;
@@ -120,7 +122,7 @@ impl Service {
         }
         let id = TenantId::new();
         let issuer = match (new.issuer, &new.admin) {
-            (Some(spec), _) => Some(issuer_row(id, spec)?),
+            (Some(spec), _) => Some(issuer_row(id, spec, self.settings().loopback_issuers)?),
             // An admin whom the operator's own identity provider knows: its settings hold here too.
             // Without an issuer nobody could ever log in to the tenant.
             (None, Some((iss, _))) => {
@@ -276,12 +278,66 @@ impl Service {
         effect: Effect,
         rid: &RequestId,
     ) -> Result<(), SigningError> {
+        for _ in 0..TRIES {
+            let version = self.still_admin(caller, tenant).await?.version;
+            let submission = Submission {
+                drafts: vec![tenant_draft(tenant, body.clone(), by(caller, rid))],
+                effects: vec![effect.clone()],
+                guard: Some(Guard { tenant, version }),
+                ..Submission::default()
+            };
+            let result = self.sequencer().write(submission).await;
+            self.snapshots().forget(tenant);
+            match result {
+                Ok(_) => return Ok(()),
+                Err(Refused::Stale) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(SigningError::Unavailable(
+            "the tenant is being changed at this moment".into(),
+        ))
+    }
+
+    /// Records what has happened already, whoever is an admin by now.
+    pub(crate) async fn record(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+        body: LeafBody,
+        effect: Effect,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
         let submission = Submission {
             drafts: vec![tenant_draft(tenant, body, by(caller, rid))],
             effects: vec![effect],
             ..Submission::default()
         };
         self.commit(tenant, submission).await
+    }
+
+    /// The tenant as it is now, if the caller is its admin now: what a guard stands on.
+    pub(crate) async fn still_admin(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+    ) -> Result<TenantRow, SigningError> {
+        // The version first: whatever changes while we read makes the guard fail.
+        let row = self
+            .store()
+            .tenant(tenant)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        let roles = self
+            .store()
+            .roles(tenant, &caller.issuer, &caller.subject)
+            .await?;
+        let now = Caller {
+            roles,
+            ..caller.clone()
+        };
+        now.may_change(row.policy.require_mfa)?;
+        Ok(row)
     }
 
     /// Writes and drops what was known of the tenant.

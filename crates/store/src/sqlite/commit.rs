@@ -427,7 +427,7 @@ async fn open(write: &mut Write<'_>, opens: Vec<OpenAuthorisation>) -> Result<()
 }
 
 /// An authorisation that is not open has an outcome already: a second one would contradict the
-/// log, so whoever comes with it has an old picture of it.
+/// log, so the whole commit fails and names it.
 async fn close(write: &mut Write<'_>, closes: Vec<Close>) -> Result<(), Stop> {
     let mut rows = Vec::with_capacity(closes.len());
     for close in &closes {
@@ -448,7 +448,7 @@ async fn close(write: &mut Write<'_>, closes: Vec<Close>) -> Result<(), Stop> {
     for Close { tenant, log, index } in closes {
         let query = by_log(text::IS_OPEN, tenant, log).bind(stored(index)?);
         if !write.exists(query).await? {
-            return Err(CommitError::LostLease { log }.into());
+            return Err(CommitError::NotOpen { log, index }.into());
         }
     }
     Err(CommitError::Unavailable("an authorisation was not closed".to_owned()).into())

@@ -856,8 +856,9 @@ async fn open_authorisations_are_others_and_end_with_their_outcome<E: Empty>() {
     // A second outcome for the same authorisation would contradict the log.
     assert_eq!(
         commit(s, node, outcome(&[2, 1])).await,
-        Err(CommitError::LostLease {
-            log: it.key.id.into()
+        Err(CommitError::NotOpen {
+            log: it.key.id.into(),
+            index: 1
         })
     );
     assert_eq!(s.open_authorisations(next, 9).await.unwrap(), left);
