@@ -99,6 +99,7 @@ async fn with_parts(
             alone: true,
             lease: LEASE,
             bookkeeping: BOOKKEEPING,
+            loopback_issuers: config.development,
         },
         Ports {
             store: Arc::clone(store) as _,
