@@ -6,12 +6,19 @@
 //! [`PublicKey::from_spki_der`] accepts the canonical bytes only, while the two constructors for
 //! what HSMs return ([`PublicKey::from_rsa_parts`], [`PublicKey::from_ec_point`]) are lenient about
 //! the form and strict about the value.
+//!
+//! The values are judged by the key types of `p256`, `p384` and `rsa`, and written anew from them.
+//! No private key is ever made of these types, and signatures are verified by aws-lc-rs: the RSA
+//! timing fault RUSTSEC-2023-0071 concerns private keys alone.
 
 use crate::asn1::{self, Asn1Error, BIT_STRING, Cursor, OCTET_STRING, Problem, SEQUENCE};
 use crate::verify::{AnyPublicKey, Mechanism, Padding};
 use crate::{hash, oid};
 use countersign_core::{Digest, HashAlgorithm, KeyAlgorithm, SignatureScheme};
 use der::asn1::ObjectIdentifier;
+use p256::elliptic_curve::sec1::ToSec1Point as _;
+use rsa::traits::PublicKeyParts as _;
+use rsa::{BoxedUint, RsaPublicKey};
 use std::fmt;
 
 /// A public key of one of the four kinds a subscriber may have, validated.
@@ -58,8 +65,9 @@ pub enum KeyError {
     /// An even RSA modulus (CSBR §6.1.6).
     #[error("RSA modulus is even")]
     ModulusEven,
-    /// An RSA exponent that is even, below 3 or above 2^256−1 (CSBR §6.1.6).
-    #[error("RSA exponent is even, below 3 or above 2^256-1")]
+    /// An RSA exponent that is even or below 3 (CSBR §6.1.6), or above 2^33−1: no library that this
+    /// service uses works with larger ones, since each verification would cost its verifier dear.
+    #[error("RSA exponent is even, below 3 or above 2^33-1")]
     Exponent,
     /// [`PublicKey::from_ec_point`] was called for an RSA key.
     #[error("{0} is not an elliptic-curve algorithm")]
@@ -102,24 +110,30 @@ impl PublicKey {
     /// [`KeyError::ModulusSize`], [`KeyError::ModulusEven`], [`KeyError::Exponent`].
     pub fn from_rsa_parts(n: &[u8], e: &[u8]) -> Result<Self, KeyError> {
         let (n, e) = (asn1::strip_zeros(n), asn1::strip_zeros(e));
-        let algorithm = match bit_length(n) {
+        let bits = bit_length(n);
+        let algorithm = match bits {
             3072 => KeyAlgorithm::Rsa3072,
             4096 => KeyAlgorithm::Rsa4096,
             bits => return Err(KeyError::ModulusSize { bits }),
         };
-        if n.last().is_none_or(|b| b & 1 == 0) {
-            return Err(KeyError::ModulusEven);
-        }
-        if e.last().is_none_or(|b| b & 1 == 0) || e.len() > 32 || e == [1] {
-            return Err(KeyError::Exponent);
-        }
+        let modulus = uint(n).ok_or(KeyError::ModulusSize { bits })?;
+        // What is longer than a word is above the bound, and larger foreign numbers are not made.
+        let exponent = Some(e).filter(|e| e.len() <= 8).and_then(uint);
+        let exponent = exponent.ok_or(KeyError::Exponent)?;
+        let key = RsaPublicKey::new_with_size_limits(modulus, exponent, bits..=bits).map_err(
+            |e| match e {
+                rsa::Error::InvalidModulus => KeyError::ModulusEven,
+                rsa::Error::ModulusTooSmall | rsa::Error::ModulusTooLarge => {
+                    KeyError::ModulusSize { bits }
+                }
+                _ => KeyError::Exponent,
+            },
+        )?;
+        let (n, e) = (key.n_bytes().into_vec(), key.e_bytes().into_vec());
         Ok(Self {
             algorithm,
-            spki: rsa_spki(n, e),
-            parts: Parts::Rsa {
-                n: n.to_vec(),
-                e: e.to_vec(),
-            },
+            spki: rsa_spki(&n, &e),
+            parts: Parts::Rsa { n, e },
         })
     }
 
@@ -143,19 +157,30 @@ impl PublicKey {
     }
 
     fn from_raw_point(curve: KeyAlgorithm, point: &[u8]) -> Result<Self, KeyError> {
-        let (named, any) = match curve {
-            KeyAlgorithm::EcP256 => (oid::P256, AnyPublicKey::P256(point.to_vec())),
-            KeyAlgorithm::EcP384 => (oid::P384, AnyPublicKey::P384(point.to_vec())),
+        // Full public key validation (SP 800-56A §5.6.2.3.3; the cofactor of both curves is 1).
+        let (named, written) = match curve {
+            KeyAlgorithm::EcP256 => (
+                oid::P256,
+                p256::PublicKey::from_sec1_bytes(point)
+                    .map(|k| k.to_sec1_point(false).as_bytes().to_vec()),
+            ),
+            KeyAlgorithm::EcP384 => (
+                oid::P384,
+                p384::PublicKey::from_sec1_bytes(point)
+                    .map(|k| k.to_sec1_point(false).as_bytes().to_vec()),
+            ),
             other => return Err(KeyError::NotEc(other)),
         };
-        if !any.is_valid() {
-            return Err(KeyError::PointNotOnCurve(curve));
-        }
+        // Compressed and hybrid forms (SEC 1 §2.3.3) would be second encodings.
+        let point = written
+            .ok()
+            .filter(|written| written == point)
+            .ok_or(KeyError::PointNotOnCurve(curve))?;
         let algorithm = asn1::sequence(&[&asn1::oid(&oid::EC_PUBLIC_KEY), &asn1::oid(&named)]);
         Ok(Self {
             algorithm: curve,
-            spki: asn1::sequence(&[&algorithm, &asn1::bit_string(point)]),
-            parts: Parts::Ec(point.to_vec()),
+            spki: asn1::sequence(&[&algorithm, &asn1::bit_string(&point)]),
+            parts: Parts::Ec(point),
         })
     }
 
@@ -345,6 +370,12 @@ impl AnyPublicKey {
             other => Err(KeyError::UnknownAlgorithm(other)),
         }
     }
+}
+
+/// A big-endian number.
+fn uint(bytes: &[u8]) -> Option<BoxedUint> {
+    let bits = u32::try_from(bytes.len()).ok()?.checked_mul(8)?;
+    BoxedUint::from_be_slice(bytes, bits).ok()
 }
 
 /// `RSAPublicKey` (RFC 8017 §A.1.1).

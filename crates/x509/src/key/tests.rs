@@ -109,6 +109,16 @@ fn points_off_the_curve_and_second_encodings_are_refused() {
     *moved.last_mut().unwrap() ^= 1;
     assert_eq!(PublicKey::from_spki_der(&moved), off);
 
+    // SEC 1 §2.3.4 hybrid forms name the same point once more.
+    let Parts::Ec(point) = key(KeyAlgorithm::EcP256).public.parts() else {
+        unreachable!()
+    };
+    for tag in [6, 7] {
+        let mut hybrid = point.clone();
+        hybrid[0] = tag;
+        assert_eq!(PublicKey::from_ec_point(KeyAlgorithm::EcP256, &hybrid), off);
+    }
+
     let zero = [&[4u8][..], &[0; 64]].concat();
     assert_eq!(PublicKey::from_ec_point(KeyAlgorithm::EcP256, &zero), off);
     // x = p: outside the field.
@@ -164,6 +174,12 @@ fn rsa_numbers_are_checked() {
     );
     for bad in [&[][..], &[0], &[1], &[2], &[1, 0, 0], &[1; 33]] {
         assert_eq!(PublicKey::from_rsa_parts(n, bad), Err(KeyError::Exponent));
+    }
+    // 2^33−1 is the largest that anybody verifies with.
+    let largest = [1, 0xff, 0xff, 0xff, 0xff];
+    assert!(PublicKey::from_rsa_parts(n, &[&[0; 9], &largest[..]].concat()).is_ok());
+    for above in [&[2, 0, 0, 0, 1][..], &[1, 0, 0, 0, 0, 0, 0, 0, 1]] {
+        assert_eq!(PublicKey::from_rsa_parts(n, above), Err(KeyError::Exponent));
     }
     // rsaEncryption without its NULL is a second encoding of the same key.
     let no_null = asn1::sequence(&[
