@@ -1,62 +1,40 @@
 //! JSON Web Signatures in compact form (RFC 7515) and the public keys that verify them (RFC 7517).
 //!
-//! Verification is aws-lc's; this file decides only *which* algorithm may be used with which key
-//! (RFC 8725 §3.1): the key's type says what is allowed, the header chooses among that. `none` and
-//! the HMAC family are not in the list at all, so no key can be mistaken for a secret.
+//! Signatures and claims are `jsonwebtoken`'s. This file looks at a header before any key is known
+//! (which issuer, which key id), and says *which* algorithms each key may be used with (RFC 8725
+//! §3.1): the key's type decides, never the header. `none` and the HMAC family are in no list, so
+//! no public key can be mistaken for a secret.
 
-use aws_lc_rs::rsa::PublicKeyComponents;
-use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, RsaParameters, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Longest token read at all.
 pub const MAX_TOKEN: usize = 16 * 1024;
 
-/// A signature algorithm of RFC 7518 / RFC 8037 that is accepted somewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alg {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// … with SHA-384.
-    Rs384,
-    /// … with SHA-512.
-    Rs512,
-    /// RSASSA-PSS with SHA-256.
-    Ps256,
-    /// … with SHA-384.
-    Ps384,
-    /// … with SHA-512.
-    Ps512,
-    /// ECDSA on P-256 with SHA-256.
-    Es256,
-    /// ECDSA on P-384 with SHA-384.
-    Es384,
-    /// Ed25519.
-    EdDsa,
-}
+/// What RSA keys may do (RFC 7518 §3.3, §3.5).
+const RSA: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+/// What P-256 keys may do (RFC 7518 §3.4: the curve names the hash).
+const P256: &[Algorithm] = &[Algorithm::ES256];
+/// What P-384 keys may do.
+const P384: &[Algorithm] = &[Algorithm::ES384];
+/// What Ed25519 keys may do (RFC 8037 §3.1).
+const ED25519: &[Algorithm] = &[Algorithm::EdDSA];
 
-impl Alg {
-    /// By the name in the header; `None` for everything not accepted.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "RS256" => Self::Rs256,
-            "RS384" => Self::Rs384,
-            "RS512" => Self::Rs512,
-            "PS256" => Self::Ps256,
-            "PS384" => Self::Ps384,
-            "PS512" => Self::Ps512,
-            "ES256" => Self::Es256,
-            "ES384" => Self::Es384,
-            "EdDSA" => Self::EdDsa,
-            _ => return None,
-        })
-    }
-}
-
-/// The header members that matter. `jku`, `x5u`, `jwk` and `x5c` are not read (RFC 8725 §3.10).
+/// The header members that matter. `jku`, `x5u`, `jwk` and `x5c` are not used (RFC 8725 §3.10).
+///
+/// The library's own header type has no room for algorithms that it does not know, and so could not
+/// name the one that is refused.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Header {
     /// Algorithm, as written.
@@ -72,15 +50,25 @@ pub struct Header {
     pub crit: Option<Value>,
 }
 
+impl Header {
+    /// Whether `alg` is accepted with any key at all: what is not makes nobody look for one.
+    #[must_use]
+    pub fn algorithm_is_known(&self) -> bool {
+        self.alg.parse().is_ok_and(|alg| {
+            [RSA, P256, P384, ED25519]
+                .iter()
+                .any(|of_a_key| of_a_key.contains(&alg))
+        })
+    }
+}
+
 /// A token taken apart, not verified.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct Parts {
     /// Header.
     pub header: Header,
-    /// Claims. Believe nothing of it before [`PublicKey::verify`].
+    /// Claims. Believe nothing of it before the signature is verified.
     pub claims: Map<String, Value>,
-    signed: &'a str,
-    signature: Vec<u8>,
 }
 
 /// Why a token cannot be taken apart.
@@ -94,51 +82,33 @@ pub enum PartsError {
     NotAJwt,
 }
 
-impl<'a> Parts<'a> {
+impl Parts {
     /// Takes a compact JWS apart (RFC 7515 §5.2 steps 1 to 7).
     ///
     /// # Errors
     /// [`PartsError`]; a retry cannot help.
-    pub fn parse(token: &'a str) -> Result<Self, PartsError> {
+    pub fn parse(token: &str) -> Result<Self, PartsError> {
         if token.len() > MAX_TOKEN {
             return Err(PartsError::TooLong);
         }
         let bad = PartsError::NotAJwt;
         let (signed, signature) = token.rsplit_once('.').ok_or(bad)?;
         let (header, claims) = signed.split_once('.').ok_or(bad)?;
-        if claims.contains('.') {
-            return Err(bad);
-        }
         let decode = |s: &str| URL_SAFE_NO_PAD.decode(s).map_err(|_| bad);
+        decode(signature)?;
         Ok(Self {
             header: serde_json::from_slice(&decode(header)?).map_err(|_| bad)?,
             claims: serde_json::from_slice(&decode(claims)?).map_err(|_| bad)?,
-            signed,
-            signature: decode(signature)?,
         })
     }
-
-    /// Whether `key` made the signature by `alg`. `false` also if the key cannot do `alg`.
-    #[must_use]
-    pub fn verified_by(&self, key: &PublicKey, alg: Alg) -> bool {
-        key.verify(alg, self.signed.as_bytes(), &self.signature)
-    }
 }
 
-/// A public key of an issuer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A public key of an issuer, and what it may be used with.
+#[derive(Debug, Clone)]
 pub struct PublicKey {
-    material: Material,
-    /// The key's own `alg`, where it has one: then nothing else is accepted.
-    only: Option<Alg>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Material {
-    Rsa { n: Vec<u8>, e: Vec<u8> },
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    Ed25519(Vec<u8>),
+    key: DecodingKey,
+    /// By the key's type; where the key has an `alg` of its own, that alone.
+    algorithms: Vec<Algorithm>,
 }
 
 impl PublicKey {
@@ -146,8 +116,9 @@ impl PublicKey {
     #[must_use]
     pub fn ed25519(public: [u8; 32]) -> Self {
         Self {
-            material: Material::Ed25519(public.to_vec()),
-            only: Some(Alg::EdDsa),
+            // "DER" in the library's name is the raw key of RFC 8032 for this family.
+            key: DecodingKey::from_ed_der(&public),
+            algorithms: ED25519.to_vec(),
         }
     }
 
@@ -155,98 +126,90 @@ impl PublicKey {
     /// uses, of other types or sizes. An issuer may publish such; they are no error.
     #[must_use]
     pub fn from_jwk(jwk: &Value) -> Option<(String, Self)> {
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        let bytes = |name: &str| text(name).and_then(|s| URL_SAFE_NO_PAD.decode(s).ok());
-        let kid = text("kid").filter(|k| (1..=256).contains(&k.len()))?;
-        if jwk.get("use").is_some() && text("use") != Some("sig") {
-            return None;
-        }
-        if let Some(ops) = jwk.get("key_ops")
-            && !ops
-                .as_array()
-                .is_some_and(|a| a.iter().any(|o| o.as_str() == Some("verify")))
+        let jwk = Jwk::deserialize(jwk).ok()?;
+        let common = &jwk.common;
+        let kid = common
+            .key_id
+            .clone()
+            .filter(|k| (1..=256).contains(&k.len()))?;
+        if common
+            .public_key_use
+            .as_ref()
+            .is_some_and(|u| *u != PublicKeyUse::Signature)
         {
             return None;
         }
-        let material = match (text("kty")?, text("crv")) {
-            ("RSA", _) => Material::Rsa {
-                n: bytes("n").filter(|n| (256..=1024).contains(&n.len()))?,
-                e: bytes("e").filter(|e| (1..=8).contains(&e.len()))?,
-            },
-            ("EC", Some("P-256")) => Material::P256(point(bytes("x")?, bytes("y")?, 32)?),
-            ("EC", Some("P-384")) => Material::P384(point(bytes("x")?, bytes("y")?, 48)?),
-            ("OKP", Some("Ed25519")) => Material::Ed25519(bytes("x").filter(|x| x.len() == 32)?),
+        if common
+            .key_operations
+            .as_ref()
+            .is_some_and(|ops| !ops.contains(&KeyOperations::Verify))
+        {
+            return None;
+        }
+        // The library checks no length: two coordinates of 31 and 33 octets would pass as a point.
+        let long = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().map(|b| b.len());
+        let (fits, algorithms) = match &jwk.algorithm {
+            AlgorithmParameters::RSA(k) => (
+                long(&k.n).is_some_and(|n| (256..=1024).contains(&n))
+                    && long(&k.e).is_some_and(|e| (1..=8).contains(&e)),
+                RSA,
+            ),
+            AlgorithmParameters::EllipticCurve(k) => {
+                let (length, algorithms) = match k.curve {
+                    EllipticCurve::P256 => (32, P256),
+                    EllipticCurve::P384 => (48, P384),
+                    _ => return None,
+                };
+                let fits = [&k.x, &k.y].into_iter().all(|c| long(c) == Some(length));
+                (fits, algorithms)
+            }
+            AlgorithmParameters::OctetKeyPair(k) => (
+                k.curve == EllipticCurve::Ed25519 && long(&k.x) == Some(32),
+                ED25519,
+            ),
             _ => return None,
         };
-        let only = match jwk.get("alg") {
-            None => None,
-            Some(_) => Some(text("alg").and_then(Alg::parse)?),
+        if !fits {
+            return None;
+        }
+        let algorithms = match common.key_algorithm {
+            None => algorithms.to_vec(),
+            Some(only) => {
+                let only = Algorithm::try_from(only).ok()?;
+                algorithms.iter().copied().filter(|a| *a == only).collect()
+            }
         };
-        Some((kid.to_owned(), Self { material, only }))
+        let key = DecodingKey::from_jwk(&jwk).ok()?;
+        Some((kid, Self { key, algorithms }))
+    }
+
+    /// The library's key.
+    #[must_use]
+    pub const fn decoding(&self) -> &DecodingKey {
+        &self.key
     }
 
     /// Whether this key may be used with `alg` (RFC 8725 §3.1).
     #[must_use]
-    pub fn allows(&self, alg: Alg) -> bool {
-        let fits = match self.material {
-            Material::Rsa { .. } => matches!(
-                alg,
-                Alg::Rs256 | Alg::Rs384 | Alg::Rs512 | Alg::Ps256 | Alg::Ps384 | Alg::Ps512
-            ),
-            Material::P256(_) => alg == Alg::Es256,
-            Material::P384(_) => alg == Alg::Es384,
-            Material::Ed25519(_) => alg == Alg::EdDsa,
-        };
-        fits && self.only.is_none_or(|only| only == alg)
+    pub fn allows(&self, alg: Algorithm) -> bool {
+        self.algorithms.contains(&alg)
     }
 
-    /// Verifies a signature; `false` also where the key does not allow `alg`.
+    /// What a token must be to be verified with this key: one of the key's algorithms, and all of
+    /// `exp`, `iss`, `aud` and `sub`, of this issuer and for this audience.
     #[must_use]
-    pub fn verify(&self, alg: Alg, message: &[u8], signature: &[u8]) -> bool {
-        if !self.allows(alg) {
-            return false;
-        }
-        match &self.material {
-            Material::Rsa { n, e } => {
-                let Some(parameters) = rsa_parameters(alg) else {
-                    return false;
-                };
-                PublicKeyComponents { n, e }
-                    .verify(parameters, message, signature)
-                    .is_ok()
-            }
-            Material::P256(p) => ecdsa(&signature::ECDSA_P256_SHA256_FIXED, p, message, signature),
-            Material::P384(p) => ecdsa(&signature::ECDSA_P384_SHA384_FIXED, p, message, signature),
-            Material::Ed25519(p) => UnparsedPublicKey::new(&signature::ED25519, p)
-                .verify(message, signature)
-                .is_ok(),
-        }
+    pub fn validation(&self, issuer: &str, audience: &str, leeway: u64) -> Validation {
+        let mut v = Validation::default();
+        v.algorithms.clone_from(&self.algorithms);
+        v.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        v.set_issuer(&[issuer]);
+        v.set_audience(&[audience]);
+        v.leeway = leeway;
+        // The library asks the system's clock, with no way to give it another. Whoever verifies
+        // compares the times by the clock of the service, which is the one that also decides on
+        // age, on replay and on what was kept in memory.
+        v.validate_exp = false;
+        v.validate_nbf = false;
+        v
     }
-}
-
-fn point(x: Vec<u8>, y: Vec<u8>, len: usize) -> Option<Vec<u8>> {
-    (x.len() == len && y.len() == len).then(|| [vec![4], x, y].concat())
-}
-
-const fn rsa_parameters(alg: Alg) -> Option<&'static RsaParameters> {
-    Some(match alg {
-        Alg::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
-        Alg::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
-        Alg::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
-        Alg::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
-        Alg::Ps384 => &signature::RSA_PSS_2048_8192_SHA384,
-        Alg::Ps512 => &signature::RSA_PSS_2048_8192_SHA512,
-        Alg::Es256 | Alg::Es384 | Alg::EdDsa => return None,
-    })
-}
-
-fn ecdsa(
-    algorithm: &'static EcdsaVerificationAlgorithm,
-    point: &[u8],
-    message: &[u8],
-    signature: &[u8],
-) -> bool {
-    UnparsedPublicKey::new(algorithm, point)
-        .verify(message, signature)
-        .is_ok()
 }

@@ -1,5 +1,4 @@
-//! Each rule against a real issuer: discovery and keys come over loopback, tokens are signed by a
-//! JWT library that is not ours.
+//! Each rule against a real issuer: discovery and keys come over loopback.
 
 use super::*;
 use crate::auth::{FetchPolicy, KeysError};
@@ -223,7 +222,69 @@ async fn pss_is_accepted_with_an_rsa_key_unless_the_key_says_otherwise() {
         .unwrap()
         .insert("alg".into(), json!("RS256"));
     let (_, only) = super::super::jws::PublicKey::from_jwk(&jwk).unwrap();
-    assert!(only.allows(Alg::Rs256) && !only.allows(Alg::Ps384) && !only.allows(Alg::Es256));
+    assert!(only.allows(Algorithm::RS256));
+    assert!(!only.allows(Algorithm::PS384) && !only.allows(Algorithm::ES256));
+}
+
+#[test]
+fn keys_that_cannot_verify_are_not_taken() {
+    use super::super::jws::PublicKey;
+    let short = |n: usize| URL_SAFE_NO_PAD.encode(vec![1; n]);
+    let p256 = Key::p256("k").jwk();
+    assert!(PublicKey::from_jwk(&p256).is_some());
+    let with = |name: &str, value: Value| {
+        let mut jwk = p256.clone();
+        jwk[name] = value;
+        jwk
+    };
+    let mut no_kid = p256.clone();
+    no_kid.as_object_mut().unwrap().remove("kid");
+    let mut shifted = with("x", json!(short(31)));
+    shifted["y"] = json!(short(33));
+    for bad in [
+        no_kid,
+        shifted,
+        with("use", json!("enc")),
+        with("key_ops", json!(["sign"])),
+        with("alg", json!("ES256K")),
+        with("alg", json!(5)),
+        with("crv", json!("P-384")),
+        with("crv", json!("P-521")),
+        json!({"kty": "oct", "kid": "k", "k": short(32)}),
+        json!({"kty": "RSA", "kid": "k", "n": short(128), "e": "AQAB"}),
+        json!({"kty": "OKP", "kid": "k", "crv": "Ed25519", "x": short(31)}),
+        json!({"kty": "OKP", "kid": "k", "crv": "Ed448", "x": short(57)}),
+        json!("key"),
+    ] {
+        assert!(PublicKey::from_jwk(&bad).is_none(), "{bad}");
+    }
+    // A key whose own algorithm is another type's can do nothing.
+    let (_, mixed) = PublicKey::from_jwk(&with("alg", json!("RS256"))).unwrap();
+    assert!(!mixed.allows(Algorithm::ES256) && !mixed.allows(Algorithm::RS256));
+}
+
+#[tokio::test]
+async fn a_claim_that_stands_twice_is_refused() {
+    let key = Key::p256("k");
+    let issuer = Issuer::new(&[&key]).await;
+    let claims = issuer.claims().to_string();
+    let twice = claims.replacen('{', r#"{"sub":"repo:acme/other","#, 1);
+    for (claims, good) in [(claims, true), (twice, false)] {
+        let signed = format!(
+            "{}.{}",
+            b64(&json!({"alg": "ES256", "kid": "k"})),
+            URL_SAFE_NO_PAD.encode(claims)
+        );
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &key.key, Algorithm::ES256).unwrap();
+        let token = format!("{signed}.{signature}");
+        if good {
+            assert!(issuer.verify(&token).await.is_ok());
+        } else {
+            let refused = TokenError::Parts(PartsError::NotAJwt);
+            assert_eq!(issuer.refusal(&token).await, refused);
+        }
+    }
 }
 
 #[tokio::test]

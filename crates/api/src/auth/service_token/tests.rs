@@ -3,7 +3,7 @@ use secrecy::SecretBox;
 use serde_json::json;
 
 fn key(kid: &str) -> ServiceTokenKey {
-    use aws_lc_rs::signature::KeyPair as _;
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
     let doc = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
     let pair = Ed25519KeyPair::from_pkcs8(doc.as_ref()).unwrap();
     ServiceTokenKey {
@@ -132,4 +132,37 @@ fn the_previous_key_still_verifies() {
             .verify(&token, NOW)
             .is_ok()
     );
+}
+
+#[test]
+fn only_tokens_of_our_type_and_audience_are_service_tokens() {
+    let keys = [key("a")];
+    let tokens = ServiceTokens::new("s", &keys);
+    let claims = claims_for("s", binding(), &id_token(2_000_000, json!({})), NOW).unwrap();
+    let signed = |change: &dyn Fn(&mut Header, &mut Value)| {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some("a".into());
+        header.typ = Some(TYP.into());
+        let mut body = serde_json::to_value(&claims).unwrap();
+        change(&mut header, &mut body);
+        let key = EncodingKey::from_ed_der(keys[0].pkcs8.expose_secret());
+        jsonwebtoken::encode(&header, &body, &key).unwrap()
+    };
+    assert!(tokens.verify(&signed(&|_, _| ()), NOW).is_ok());
+    let refused: [&dyn Fn(&mut Header, &mut Value); 7] = [
+        &|h, _| h.typ = Some("JWT".into()),
+        &|h, _| h.typ = None,
+        &|h, _| h.kid = None,
+        &|h, _| h.crit = Some(vec!["exp".into()]),
+        &|_, b| b["aud"] = json!("https://sign.example/acme"),
+        &|_, b| b["aud"] = json!([AUDIENCE, "other"]),
+        &|_, b| b["iss"] = json!(["s", "t"]),
+    ];
+    for (n, change) in refused.into_iter().enumerate() {
+        assert_eq!(
+            tokens.verify(&signed(change), NOW),
+            Err(ServiceTokenError::NotOurs),
+            "change {n}"
+        );
+    }
 }
