@@ -47,12 +47,20 @@ async fn readyz(State(api): State<Api>) -> Response {
         let n: &mut usize = tokens.entry(t.state).or_default();
         *n = n.saturating_add(1);
     }
-    let ready = state.database.is_ok();
+    let ready = state.database.is_ok() && state.rewound.is_none();
+    let database = match (&state.rewound, &state.database) {
+        (Some(_), _) => "older than the last signature",
+        (None, Err(_)) => "cannot be written",
+        (None, Ok(())) => "ok",
+    };
     let body = Ready {
         ready,
-        database: if ready { "ok" } else { "cannot be written" }.to_owned(),
+        database: database.to_owned(),
         tokens,
     };
+    if let Some(why) = state.rewound {
+        tracing::warn!(error = %why, "not ready");
+    }
     if let Err(e) = state.database {
         tracing::warn!(error = %e, "not ready");
     }
