@@ -13,7 +13,7 @@ use crate::binding::Binding;
 use crate::key_log::KeyLog;
 use crate::state_dir::{StateDir, read_bounded, write_durably};
 use crate::token::Token;
-use countersign_core::{KeyId, TenantId};
+use countersign_core::{KeyId, TenantId, failpoint};
 use countersign_hsm_protocol::WorkerError;
 use countersign_signing_log::{Frontier, Hash};
 use serde::{Deserialize, Serialize};
@@ -117,6 +117,7 @@ impl Logs {
                 }
                 log.log.frontier().clone()
             };
+            failpoint::hit("worker.before-edge");
             match self.save(tenant, key, &edge) {
                 Ok(()) => {
                     let mut log = lock(&log);

@@ -34,6 +34,9 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)
+        // It would be told on standard error, by a macro that panics; after a kill of countersignd
+        // that pipe has no reader, and the last right edges must still be written.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
     let Command::Serve {

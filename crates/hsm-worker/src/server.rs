@@ -231,8 +231,10 @@ fn check<'a>(
             let log = worker.logs.get(token, key)?;
             let mut log = lock(&log);
             let new = log.log.advance(&checkpoint, from_size, &leaf_hashes)?;
+            failpoint::hit("worker.before-mark");
             log.write_mark(key)
                 .inspect_err(|_| worker.logs.forget(key))?;
+            failpoint::hit("worker.after-mark");
             size(new)
         }
         RequestBody::Resync {

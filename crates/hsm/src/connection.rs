@@ -178,7 +178,11 @@ async fn read_answers(read: OwnedReadHalf, in_flight: &InFlight, quarantine: &Qu
             tracing::error!(id = response.id, "a worker answered what was not asked");
             return End::Broken;
         };
-        if let Some(content) = &pending.content {
+        // A success clears it; a refusal before the module was asked (a worker newly started is behind
+        // its logs) says nothing.
+        if response.result.is_ok()
+            && let Some(content) = &pending.content
+        {
             quarantine.clear(content);
         }
         // A token half made: the next start of the worker clears it away.

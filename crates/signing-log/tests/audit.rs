@@ -160,12 +160,12 @@ fn a_doubled_outcome_is_found() {
 }
 
 #[test]
-fn a_repeat_is_allowed_after_unknown_alone() {
+fn a_repeat_is_allowed_after_failed_and_unknown_but_never_after_a_signature() {
     let (a, _) = authorisation(0);
     let outcome = |result| Outcome {
         of: 1,
         result,
-        signature_sha256: None,
+        signature_sha256: (result == OutcomeResult::Signed).then_some(HexHash([7; 32])),
         reason: None,
     };
     let repeat = Authorisation {
@@ -184,7 +184,8 @@ fn a_repeat_is_allowed_after_unknown_alone() {
     assert_eq!(faults(&good), []);
     assert_eq!((good.counts.unknown, good.counts.repeats), (1, 1));
     let kind = FindingKind::RepeatNotAllowed { of: 1 };
-    assert_eq!(faults(&run(&log(OutcomeResult::Failed))), [(Some(3), kind)]);
+    assert_eq!(faults(&run(&log(OutcomeResult::Failed))), []);
+    assert_eq!(faults(&run(&log(OutcomeResult::Signed))), [(Some(3), kind)]);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+mod claims;
 mod denials;
 mod enrolment;
 mod error;

@@ -1,5 +1,6 @@
 //! The service object: ports, settings, background work, shutdown.
 
+use crate::claims::Met;
 use crate::denials::Denials;
 use crate::history::Compared;
 use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
@@ -86,6 +87,7 @@ struct Inner {
     denials: Denials,
     compared: Compared,
     answers: Answers,
+    met: Met,
     tasks: TaskTracker,
     stopping: AtomicBool,
     /// When the database was probed last, and what it said.
@@ -131,6 +133,7 @@ impl Service {
             denials: Denials::default(),
             compared: Compared::default(),
             answers: Answers::default(),
+            met: Met::default(),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             probed: tokio::sync::Mutex::default(),
@@ -260,6 +263,11 @@ impl Service {
 
     pub(crate) fn stopping(&self) -> bool {
         self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// Idempotency keys met in this run.
+    pub(crate) fn met(&self) -> &Met {
+        &self.0.met
     }
 
     pub(crate) fn answers(&self) -> &Answers {

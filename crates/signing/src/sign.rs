@@ -161,7 +161,7 @@ impl Service {
                 // The tenant changed, or another request took the claim: look again.
                 Err(Refused::Stale) => self.snapshots().forget(caller.tenant),
                 Err(Refused::ClaimTaken) => {}
-                Err(Refused::Error(e)) => return Err(e),
+                Err(e @ (Refused::Closed | Refused::Error(_))) => return Err(e.into()),
             }
         }
         Err(SigningError::Unavailable(
@@ -329,6 +329,10 @@ impl Service {
             Some((known, answer)) if known == body => return stored(&answer),
             Some(_) => return Err(SigningError::IdempotencyMismatch),
             None => {}
+        }
+        // Not met before: the commit finds out if another run or node has met it.
+        if self.met().first_time(&claim_key) {
+            return Ok(Idempotency::Go(Some(fresh(1, None))));
         }
         let Some(row) = self.store().claim(&claim_key).await? else {
             return Ok(Idempotency::Go(Some(fresh(1, None))));

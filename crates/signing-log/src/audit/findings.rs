@@ -182,8 +182,9 @@ pub enum FindingKind {
         /// What it refers to.
         of: u64,
     },
-    /// A retry that signs again is allowed after an outcome `unknown` alone.
-    #[error("it repeats leaf {of}, whose outcome is not \"unknown\"")]
+    /// A retry may follow an outcome `failed` or `unknown`: after a signature, or while the first
+    /// attempt is open, it would be a second signature.
+    #[error("it repeats leaf {of}, whose outcome is neither \"failed\" nor \"unknown\"")]
     RepeatNotAllowed {
         /// What it repeats.
         of: u64,

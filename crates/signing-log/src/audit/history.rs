@@ -1,11 +1,11 @@
-//! What the leaves say, checked against each other. Memory: two bits for each leaf, and one entry
-//! for each `unknown` outcome and each key.
+//! What the leaves say, checked against each other. Memory: four bits for each leaf, and one entry
+//! for each key.
 
 use super::findings::FindingKind;
 use crate::Checkpoint;
 use crate::leaf::{Asserted, Authorisation, Leaf, LeafBody, LogOpened, Outcome, OutcomeResult};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// How many of what.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -22,7 +22,7 @@ pub struct Counts {
     pub unknown: u64,
     /// Of these, without outcome.
     pub open: u64,
-    /// Authorisations that repeat one with an unknown outcome.
+    /// Authorisations that repeat one whose outcome is failed or unknown.
     pub repeats: u64,
     /// Authorisations over a bare digest.
     pub digest_only: u64,
@@ -40,7 +40,8 @@ pub(super) struct History {
     pub key_checkpoints: BTreeMap<String, Checkpoint>,
     authorisations: Bits,
     closed: Bits,
-    unknown: BTreeSet<u64>,
+    /// Authorisations that a retry may repeat: their outcome is not a signature.
+    repeatable: Bits,
     /// Leaves that could not be read: what refers to them is not judged.
     unread: Bits,
 }
@@ -173,7 +174,7 @@ impl History {
         if let Some(of) = a.repeats {
             self.counts.repeats += 1;
             let hidden = self.unread.get(of) || (!self.closed.get(of) && !self.unread.is_empty());
-            if !self.unknown.contains(&of) && !hidden {
+            if !self.repeatable.get(of) && !hidden {
                 found(FindingKind::RepeatNotAllowed { of });
             }
         }
@@ -204,10 +205,13 @@ impl History {
         self.counts.open -= 1;
         match o.result {
             OutcomeResult::Signed => self.counts.signed += 1,
-            OutcomeResult::Failed => self.counts.failed += 1,
+            OutcomeResult::Failed => {
+                self.counts.failed += 1;
+                self.repeatable.set(o.of);
+            }
             OutcomeResult::Unknown => {
                 self.counts.unknown += 1;
-                self.unknown.insert(o.of);
+                self.repeatable.set(o.of);
             }
         }
     }

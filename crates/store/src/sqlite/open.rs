@@ -117,7 +117,9 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
             .pragma("journal_size_limit", "67108864")
-            .pragma("cache_size", "-65536")
+            // Enough for the right edges of many logs. No more: after a commit that split a page of
+            // an index SQLite walks all of its cache (balance_nonroot rekeys over the lock page).
+            .pragma("cache_size", "-16384")
             // Erased details are overwritten, not only unlinked.
             .pragma("secure_delete", "ON")
             .thread_name(|_| "store-writer".to_owned());
