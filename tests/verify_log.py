@@ -481,8 +481,8 @@ class Judge:
                     wrong("of another tenant")
                 if opened and "key" in opened and leaf["key"] != opened["key"]["id"]:
                     wrong("of another key")
-                if "repeats" in leaf and closed.get(leaf["repeats"]) != "unknown":
-                    wrong("repeats a leaf whose outcome is not unknown")
+                if "repeats" in leaf and closed.get(leaf["repeats"]) not in ("failed", "unknown"):
+                    wrong("repeats a leaf whose outcome is neither failed nor unknown")
             elif kind == "outcome":
                 of = leaf["of"]
                 if of >= index or (leaves[of] is not None and leaves[of]["type"] != "authorisation"):

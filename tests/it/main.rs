@@ -2,9 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod content;
+mod crash;
 mod docs;
+mod enrolment;
+mod idempotency;
 mod keys;
 mod logs;
 mod neighbours;
+mod restore;
 mod signing;
 mod support;
+mod tokens;
+mod trouble;

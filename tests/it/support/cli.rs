@@ -48,11 +48,16 @@ impl Cli {
     /// Runs it.
     pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Output {
         let mut command = Command::new(program("countersign"));
-        command.env_clear().env("PATH", std::env::var("PATH").unwrap_or_default());
+        command
+            .env_clear()
+            .env("PATH", std::env::var("PATH").unwrap_or_default());
         for (name, value) in &self.env {
             command.env(name, value);
         }
-        let out = command.args(args.iter().map(AsRef::as_ref)).output().expect("countersign runs");
+        let out = command
+            .args(args.iter().map(AsRef::as_ref))
+            .output()
+            .expect("countersign runs");
         Output {
             code: out.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
@@ -69,7 +74,14 @@ impl Cli {
     pub fn ends<S: AsRef<str>>(&self, code: i32, args: &[S]) -> Output {
         let out = self.run(args);
         let line: Vec<_> = args.iter().map(AsRef::as_ref).collect();
-        assert_eq!(out.code, code, "countersign {}\n{}\n{}", line.join(" "), out.stdout, out.stderr);
+        assert_eq!(
+            out.code,
+            code,
+            "countersign {}\n{}\n{}",
+            line.join(" "),
+            out.stdout,
+            out.stderr
+        );
         out
     }
 
@@ -78,7 +90,8 @@ impl Cli {
         let mut all = vec!["--json"];
         all.extend(args.iter().map(AsRef::as_ref));
         let out = self.ok(&all);
-        serde_json::from_str(&out.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {}", out.stdout))
+        serde_json::from_str(&out.stdout)
+            .unwrap_or_else(|e| panic!("not JSON ({e}): {}", out.stdout))
     }
 }
 

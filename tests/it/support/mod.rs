@@ -4,6 +4,8 @@
 
 pub mod cli;
 pub mod judges;
+pub mod leaves;
+pub mod load;
 pub mod raw;
 
 use cli::Cli;
@@ -47,19 +49,24 @@ impl Stack {
         static SHARED: OnceLock<Stack> = OnceLock::new();
         SHARED.get_or_init(|| {
             let stack = Self::start();
-            stack.end_with_the_tests();
+            stack.end_with_the_tests(&[]);
             stack
         })
     }
 
     /// A value in a static is never dropped: a shell that waits for the end of this process (its
-    /// standard input closes) stops the programs and removes the folder.
-    fn end_with_the_tests(&self) {
+    /// standard input closes) stops the programs (these and our own) and removes the folder.
+    pub fn end_with_the_tests(&self, programs: &[u32]) {
         let ca = self.ca.as_ref().expect("the CA runs").id();
+        let ids = programs
+            .iter()
+            .chain(&[self.server_pid(), ca])
+            .map(u32::to_string)
+            .collect::<Vec<_>>();
         let child = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill $1 $2; sleep 2; rm -rf \"$0\""])
+            .args(["-c", "cat >/dev/null; kill \"$@\"; sleep 2; rm -rf \"$0\""])
             .arg(self.dir.path())
-            .args([self.server_pid().to_string(), ca.to_string()])
+            .args(ids)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -71,12 +78,21 @@ impl Stack {
 
     /// One of a test's own, without a CA.
     pub fn bare() -> Self {
-        countersign_testkit::softhsm::module().expect("SoftHSM2 is installed (scripts/need.sh test)");
+        countersign_testkit::softhsm::module()
+            .expect("SoftHSM2 is installed (scripts/need.sh test)");
         let dir = countersign_testkit::tempdir().expect("a temporary folder");
-        let people = Issuer::start(&dir.path().join("people"), "127.0.0.1:0", ServeOptions::default())
-            .expect("people's issuer");
-        let platform = Issuer::start(&dir.path().join("platform"), "127.0.0.1:0", ServeOptions::default())
-            .expect("platform's issuer");
+        let people = Issuer::start(
+            &dir.path().join("people"),
+            "127.0.0.1:0",
+            ServeOptions::default(),
+        )
+        .expect("people's issuer");
+        let platform = Issuer::start(
+            &dir.path().join("platform"),
+            "127.0.0.1:0",
+            ServeOptions::default(),
+        )
+        .expect("platform's issuer");
         let tsa = Tsa::start(&dir.path().join("tsa"), "127.0.0.1:0").expect("timestamp authority");
         let port = free_port();
         let service = dir.path().join("service");
@@ -86,8 +102,20 @@ impl Stack {
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .output()
             .expect("countersignd init runs");
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        let mut stack = Self { dir, port, server: None, ca: None, people, platform, tsa };
+        assert!(
+            out.status.success(),
+            "{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        let mut stack = Self {
+            dir,
+            port,
+            server: None,
+            ca: None,
+            people,
+            platform,
+            tsa,
+        };
         stack.start_server(&[]);
         stack.bootstrap();
         stack
@@ -109,7 +137,13 @@ impl Stack {
         std::fs::write(&pem, pem_of("PUBLIC KEY", spki)).expect("service-key.pem");
         let mut command = Command::new(program("countersign-demo-ca"));
         command
-            .args(["serve", "--audience", "demo-ca.test", "--allow-software", "--state"])
+            .args([
+                "serve",
+                "--audience",
+                "demo-ca.test",
+                "--allow-software",
+                "--state",
+            ])
             .arg(self.path("ca"))
             .arg("--trust-service-key")
             .arg(&pem)
@@ -137,13 +171,29 @@ impl Stack {
 
     /// Starts countersignd, with further environment (failpoints).
     pub fn start_server(&mut self, env: &[(&str, &str)]) {
-        let mut command = Command::new(program("countersignd"));
+        assert!(self.try_start_server(env), "countersignd does not start");
+    }
+
+    /// Whether it starts.
+    pub fn try_start_server(&mut self, env: &[(&str, &str)]) -> bool {
+        let mut command = self.server_command();
         command
-            .args(["serve", "--config"])
-            .arg(self.config())
             .envs(env.iter().copied())
             .stderr(self.log("countersignd"));
+        self.server = ReadyProgram::start(command, START).ok();
+        self.server.is_some()
+    }
+
+    /// Starts it by a command of the test's own.
+    pub fn start_server_by(&mut self, command: Command) {
         self.server = Some(ReadyProgram::start(command, START).expect("countersignd"));
+    }
+
+    /// `countersignd serve` with this stack's configuration.
+    pub fn server_command(&self) -> Command {
+        let mut command = Command::new(program("countersignd"));
+        command.args(["serve", "--config"]).arg(self.config());
+        command
     }
 
     /// SIGTERM and wait: a drain.
@@ -163,7 +213,9 @@ impl Stack {
 
     /// Waits until countersignd has ended by itself (a failpoint).
     pub fn server_ended(&mut self, within: Duration) -> bool {
-        let Some(server) = &mut self.server else { return true };
+        let Some(server) = &mut self.server else {
+            return true;
+        };
         let start = std::time::Instant::now();
         while start.elapsed() < within {
             if matches!(server.child().try_wait(), Ok(Some(_))) {
@@ -183,10 +235,18 @@ impl Stack {
     /// Process ids of the workers.
     pub fn worker_pids(&self) -> Vec<u32> {
         let out = Command::new("pgrep")
-            .args(["-P", &self.server_pid().to_string(), "-f", "countersign-hsm-worker"])
+            .args([
+                "-P",
+                &self.server_pid().to_string(),
+                "-f",
+                "countersign-hsm-worker",
+            ])
             .output()
             .expect("pgrep runs");
-        String::from_utf8_lossy(&out.stdout).lines().filter_map(|l| l.trim().parse().ok()).collect()
+        String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .filter_map(|l| l.trim().parse().ok())
+            .collect()
     }
 
     fn bootstrap(&self) {
@@ -245,13 +305,35 @@ impl Stack {
         let people_ca = text(&self.people.ca_file());
         let platform_ca = text(&self.platform.ca_file());
         self.operator().ok(&[
-            "admin", "tenant", "create", name, "--admin", self.people.url(), &admin, "--issuer", self.people.url(),
-            "--audience", PEOPLE_AUDIENCE, "--issuer-ca-file", &people_ca, "--mfa-amr", "mfa", "--allow-software",
+            "admin",
+            "tenant",
+            "create",
+            name,
+            "--admin",
+            self.people.url(),
+            &admin,
+            "--issuer",
+            self.people.url(),
+            "--audience",
+            PEOPLE_AUDIENCE,
+            "--issuer-ca-file",
+            &people_ca,
+            "--mfa-amr",
+            "mfa",
+            "--allow-software",
         ]);
         let admin = self.person(&admin, Some(name));
         admin.ok(&[
-            "issuers", "add", "--kind", "pipelines", "--issuer", self.platform.url(), "--audience", JOB_AUDIENCE,
-            "--issuer-ca-file", &platform_ca,
+            "issuers",
+            "add",
+            "--kind",
+            "pipelines",
+            "--issuer",
+            self.platform.url(),
+            "--audience",
+            JOB_AUDIENCE,
+            "--issuer-ca-file",
+            &platform_ca,
         ]);
         admin
     }
@@ -260,7 +342,11 @@ impl Stack {
     /// Returns the key's id.
     pub fn signer(&self, admin: &Cli, name: &str, algorithm: &str) -> String {
         let key = self.key(admin, name, algorithm);
-        admin.ok(&[&["certificate", "order", &key, "--ca", "demo"][..], &SUBJECT].concat());
+        admin.ok(&[
+            &["certificate", "order", &key, "--ca", "demo"][..],
+            &SUBJECT,
+        ]
+        .concat());
         self.grant(admin, name, &["authenticode", "cms"]);
         key
     }
@@ -276,8 +362,19 @@ impl Stack {
     pub fn grant(&self, admin: &Cli, name: &str, contents: &[&str]) {
         let claim = format!("repository_id={REPOSITORY}");
         let mut args = vec![
-            "grants", "add", name, "--issuer", self.platform.url(), "--claim", &claim, "--claim",
-            "environment=release", "--digest", "sha-256", "--digest", "sha-384",
+            "grants",
+            "add",
+            name,
+            "--issuer",
+            self.platform.url(),
+            "--claim",
+            &claim,
+            "--claim",
+            "environment=release",
+            "--digest",
+            "sha-256",
+            "--digest",
+            "sha-384",
         ];
         for content in contents {
             args.extend(["--content", content]);
@@ -292,7 +389,8 @@ impl Stack {
 
     /// A job's command line: nothing but its token.
     pub fn job(&self, who: &str, repository: &str) -> Cli {
-        self.cli(who).env("COUNTERSIGN_ID_TOKEN", &self.job_token(repository))
+        self.cli(who)
+            .env("COUNTERSIGN_ID_TOKEN", &self.job_token(repository))
     }
 
     /// A path in the stack's folder.
@@ -319,7 +417,16 @@ impl Stack {
 
     /// The demo CA's roots.
     pub fn ca_roots(&self) -> String {
-        self.ca.as_ref().expect("the CA runs").text("roots").to_owned()
+        self.ca
+            .as_ref()
+            .expect("the CA runs")
+            .text("roots")
+            .to_owned()
+    }
+
+    /// A member of the line the demo CA printed when it was ready.
+    pub fn ca_says(&self, name: &str) -> String {
+        self.ca.as_ref().expect("the CA runs").text(name).to_owned()
     }
 
     /// The configuration file.
@@ -332,7 +439,8 @@ impl Stack {
         std::fs::read_to_string(self.path("countersignd.log")).unwrap_or_default()
     }
 
-    fn log(&self, name: &str) -> std::fs::File {
+    /// A file for the standard error of a program.
+    pub fn log(&self, name: &str) -> std::fs::File {
         std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -357,7 +465,14 @@ impl Drop for Stack {
 
 /// The subject every certificate order here asks for.
 pub const SUBJECT: [&str; 8] = [
-    "--common-name", "Acme Inc.", "--organization", "Acme Inc.", "--country", "US", "--locality", "Springfield",
+    "--common-name",
+    "Acme Inc.",
+    "--organization",
+    "Acme Inc.",
+    "--country",
+    "US",
+    "--locality",
+    "Springfield",
 ];
 
 /// What a platform says of a job of this repository.
@@ -381,7 +496,9 @@ pub fn program(name: &str) -> PathBuf {
 
 /// Sends a signal.
 pub fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
     assert!(sent.is_ok_and(|s| s.success()), "kill -{name} {pid}");
 }
 
@@ -392,8 +509,15 @@ pub fn text(path: &Path) -> String {
 
 /// PEM around base64.
 pub fn pem_of(label: &str, base64: &str) -> String {
-    let lines: Vec<_> = base64.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+    let lines: Vec<_> = base64
+        .as_bytes()
+        .chunks(64)
+        .map(String::from_utf8_lossy)
+        .collect();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
 }
 
 /// Somebody else's Windows executables.
@@ -401,7 +525,9 @@ pub fn third_party_exe(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = FOLDER.get_or_init(|| {
-        let out = Command::new(root.join("scripts/third-party.sh")).output().expect("third-party.sh runs");
+        let out = Command::new(root.join("scripts/third-party.sh"))
+            .output()
+            .expect("third-party.sh runs");
         assert!(
             out.status.success(),
             "no third-party executables to sign: {}",
@@ -415,15 +541,17 @@ pub fn third_party_exe(name: &str) -> PathBuf {
 /// A writable copy of one in `folder`.
 pub fn copy_exe(folder: &Path, name: &str, third_party: &str) -> PathBuf {
     let to = folder.join(name);
-    std::fs::write(&to, std::fs::read(third_party_exe(third_party)).expect("executable")).expect("copy");
+    std::fs::write(
+        &to,
+        std::fs::read(third_party_exe(third_party)).expect("executable"),
+    )
+    .expect("copy");
     to
 }
 
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
-}
-
-/// An empty JSON object, for bodies.
-pub fn empty() -> Value {
-    json!({})
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .expect("a free port")
+        .port()
 }

@@ -28,7 +28,10 @@ impl Stack {
     /// A raw client of this service.
     pub fn raw(&self) -> Raw {
         let web = Web::new(Some(&self.ca_file()), Duration::from_secs(30)).expect("a web client");
-        Raw { web, url: self.url() }
+        Raw {
+            web,
+            url: self.url(),
+        }
     }
 
     /// A service token for a job of this repository, bound to no signer.
@@ -40,8 +43,16 @@ impl Stack {
 
 impl Raw {
     /// One request. `token`: a service token.
-    pub fn send(&self, method: &str, path: &str, token: Option<&str>, body: Option<&[u8]>, more: &[(&str, &str)]) -> RawAnswer {
-        self.try_send(method, path, token, body, more).unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&[u8]>,
+        more: &[(&str, &str)],
+    ) -> RawAnswer {
+        self.try_send(method, path, token, body, more)
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
     /// One request that may find nobody there.
@@ -58,13 +69,21 @@ impl Raw {
         if let Some(b) = &bearer {
             headers.push(("authorization", b));
         }
-        if body.is_some() && !more.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-type")) {
+        if body.is_some()
+            && !more
+                .iter()
+                .any(|(n, _)| n.eq_ignore_ascii_case("content-type"))
+        {
             headers.push(("content-type", "application/json"));
         }
         headers.extend_from_slice(more);
-        let answer = self
-            .web
-            .send(method, &format!("{}{path}", self.url), &headers, body, LIMIT)?;
+        let answer = self.web.send(
+            method,
+            &format!("{}{path}", self.url),
+            &headers,
+            body,
+            LIMIT,
+        )?;
         Ok(RawAnswer {
             status: answer.status,
             content_type: answer.content_type,
@@ -107,7 +126,10 @@ impl Raw {
     pub fn exchanged(&self, tenant: &str, id_token: &str) -> String {
         let answer = self.exchange(Some(tenant), id_token);
         assert_eq!(answer.status, 200, "{answer:?}");
-        answer.json()["access_token"].as_str().expect("access_token").to_owned()
+        answer.json()["access_token"]
+            .as_str()
+            .expect("access_token")
+            .to_owned()
     }
 }
 
@@ -124,7 +146,10 @@ impl RawAnswer {
         let body = self.json();
         assert_eq!(body["status"], self.status, "{body}");
         assert_eq!(body["instance"], self.request_id.as_str(), "{body}");
-        assert!(body["title"].is_string() && body["retryable"].is_boolean(), "{body}");
+        assert!(
+            body["title"].is_string() && body["retryable"].is_boolean(),
+            "{body}"
+        );
         body["code"].as_str().expect("code").to_owned()
     }
 }

@@ -1,0 +1,57 @@
+//! A tenant's own log, as its admin reads it: `log download`, then `log show`.
+
+use super::{cli::Cli, text};
+use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Refusals are counted and written every few seconds; a busy machine takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Cli {
+    /// The leaves of the tenant's log as of now. `folder` keeps the copy.
+    pub fn tenant_leaves(&self, folder: &Path) -> Vec<Value> {
+        self.ok(&["log", "download", "--out", &text(folder)]);
+        shown(self, folder)
+    }
+
+    /// The leaves of a key's log as of now.
+    pub fn key_leaves(&self, key: &str, folder: &Path) -> Vec<Value> {
+        self.ok(&["log", "download", "--key", key, "--out", &text(folder)]);
+        shown(self, folder)
+    }
+
+    /// Downloads until a leaf of this type satisfies `wanted`, and gives that leaf.
+    pub fn tenant_leaf(&self, folder: &Path, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let leaves = self.tenant_leaves(folder);
+            let found = of_type(&leaves, kind)
+                .into_iter()
+                .rev()
+                .find(|l| wanted(l))
+                .cloned();
+            match found {
+                Some(leaf) => return leaf,
+                None if start.elapsed() > PATIENCE => {
+                    panic!(
+                        "no such {kind} leaf in the tenant's log: {:#?}",
+                        of_type(&leaves, kind)
+                    )
+                }
+                None => std::thread::sleep(Duration::from_millis(300)),
+            }
+        }
+    }
+}
+
+/// The leaves of one type.
+pub fn of_type<'a>(leaves: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    leaves.iter().filter(|l| l["type"] == kind).collect()
+}
+
+fn shown(cli: &Cli, folder: &Path) -> Vec<Value> {
+    let answer = cli.json(&["log", "show", &text(folder), "--limit", "100000"]);
+    let leaves = answer["leaves"].as_array().expect("leaves");
+    leaves.iter().map(|l| l["leaf"].clone()).collect()
+}
