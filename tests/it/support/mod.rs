@@ -12,7 +12,7 @@ use cli::Cli;
 use countersign_testkit::issuer::{Issuer, ServeOptions, TokenSpec};
 use countersign_testkit::programs::{ReadyProgram, find_program};
 use countersign_testkit::tsa::Tsa;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
