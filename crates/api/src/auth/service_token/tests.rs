@@ -136,10 +136,11 @@ fn the_previous_key_still_verifies() {
 
 #[test]
 fn only_tokens_of_our_type_and_audience_are_service_tokens() {
+    type Change = dyn Fn(&mut Header, &mut Value);
     let keys = [key("a")];
     let tokens = ServiceTokens::new("s", &keys);
     let claims = claims_for("s", binding(), &id_token(2_000_000, json!({})), NOW).unwrap();
-    let signed = |change: &dyn Fn(&mut Header, &mut Value)| {
+    let signed = |change: &Change| {
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some("a".into());
         header.typ = Some(TYP.into());
@@ -149,7 +150,7 @@ fn only_tokens_of_our_type_and_audience_are_service_tokens() {
         jsonwebtoken::encode(&header, &body, &key).unwrap()
     };
     assert!(tokens.verify(&signed(&|_, _| ()), NOW).is_ok());
-    let refused: [&dyn Fn(&mut Header, &mut Value); 7] = [
+    let refused: [&Change; 7] = [
         &|h, _| h.typ = Some("JWT".into()),
         &|h, _| h.typ = None,
         &|h, _| h.kid = None,
