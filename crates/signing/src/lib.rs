@@ -7,6 +7,7 @@
 //! - `keys`, `enrolment` — from birth in the token to an installed certificate;
 //! - `tenants` — tenants, issuers, members, grants;
 //! - `logs` — what auditors read; `recovery` — what a crash left open;
+//! - `claims` — idempotency keys met;
 //! - `history` — an old copy of the database writes nothing.
 #![forbid(unsafe_code)]
 
