@@ -45,7 +45,7 @@ impl Service {
         algorithm: KeyAlgorithm,
         rid: &RequestId,
     ) -> Result<SignerRow, SigningError> {
-        let tenant = self.admin(caller, &name.tenant).await?;
+        let tenant = self.admin(caller, &name.tenant, rid).await?;
         let row = SignerRow {
             tenant: tenant.id,
             label: name.signer.clone(),
@@ -111,7 +111,7 @@ impl Service {
         name: &SignerName,
         rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
-        let tenant = self.admin(caller, &name.tenant).await?;
+        let tenant = self.admin(caller, &name.tenant, rid).await?;
         let signer = self
             .store()
             .signer(tenant.id, &name.signer)
@@ -238,7 +238,7 @@ impl Service {
         reason: &str,
         rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let reason = text("reason", reason)?;
         match event {
             KeyEvent::Suspend | KeyEvent::Resume | KeyEvent::Retire | KeyEvent::Compromise => {}

@@ -65,7 +65,7 @@ impl Service {
         key: KeyId,
         rid: &RequestId,
     ) -> Result<serde_json::Value, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let row = self
             .store()
             .key(tenant.id, key)

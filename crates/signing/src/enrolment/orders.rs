@@ -42,7 +42,7 @@ impl Service {
         subject: CertificateSubject,
         rid: &RequestId,
     ) -> Result<ExportedRequest, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let audience = text("ca_audience", audience)?;
         let row = self.appraised_key(caller, &tenant, key, rid).await?;
         let order = OrderId::new();
@@ -104,7 +104,7 @@ impl Service {
         subject: CertificateSubject,
         rid: &RequestId,
     ) -> Result<OrderRow, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let connector = self
             .cas()
             .iter()
@@ -219,7 +219,7 @@ impl Service {
         chain: Vec<Vec<u8>>,
         rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let mut order = self
             .store()
             .orders_of(tenant.id, key)

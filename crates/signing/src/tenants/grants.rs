@@ -23,7 +23,7 @@ impl Service {
         mut grant: Grant,
         rid: &RequestId,
     ) -> Result<Grant, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         grant.id = GrantId::new();
         grant
             .validate()
@@ -92,7 +92,7 @@ impl Service {
         grant: GrantId,
         rid: &RequestId,
     ) -> Result<(), SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let row = self
             .store()
             .all_grants(tenant.id)

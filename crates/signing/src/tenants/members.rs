@@ -48,7 +48,7 @@ impl Service {
         spec: IssuerSpec,
         rid: &RequestId,
     ) -> Result<IssuerRow, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let row = issuer_row(tenant.id, spec, self.settings().loopback_issuers)?;
         let mut submission = Submission::default();
         draft_issuer(&mut submission, row.clone(), rid, Some(caller));
@@ -116,7 +116,7 @@ impl Service {
         add: bool,
         rid: &RequestId,
     ) -> Result<(), SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         if role == Role::Operator {
             return Err(SigningError::invalid("role", "admin or auditor"));
         }

@@ -8,6 +8,7 @@ mod members;
 pub use members::IssuerSpec;
 
 use crate::caller::Caller;
+use crate::denials::Refusal;
 use crate::sequencer::{DetailsDraft, Draft, Refused, Submission};
 use crate::use_key::text_opening;
 use crate::{Service, SigningError};
@@ -214,7 +215,7 @@ impl Service {
         policy: TenantPolicy,
         rid: &RequestId,
     ) -> Result<TenantRow, SigningError> {
-        let tenant = self.admin(caller, name).await?;
+        let tenant = self.admin(caller, name, rid).await?;
         let body = PolicySet {
             allow_software: policy.allow_software,
             require_mfa: policy.require_mfa,
@@ -249,6 +250,7 @@ impl Service {
         &self,
         caller: &Caller,
         name: &TenantName,
+        rid: &RequestId,
     ) -> Result<TenantRow, SigningError> {
         let id = caller.of_tenant(name)?;
         let tenant = self
@@ -256,7 +258,15 @@ impl Service {
             .tenant(id)
             .await?
             .ok_or(SigningError::NotFound)?;
-        caller.may_change(tenant.policy.require_mfa)?;
+        if let Err(e) = caller.may_change(tenant.policy.require_mfa) {
+            // Somebody with a session tried to change things: the tenant shall see it (invariant 7).
+            let reason = match &e {
+                SigningError::MfaRequired => "mfa-required",
+                _ => "role-missing",
+            };
+            self.refused(caller, None, Refusal::Denied, reason, rid);
+            return Err(e);
+        }
         Ok(tenant)
     }
 
