@@ -2,6 +2,7 @@
 //! refused with a reason that the tenant finds in its own log.
 
 use crate::support::leaves::of_type;
+use crate::support::openssl::{foreign_request, openssl};
 use crate::support::raw::{Raw, RawAnswer};
 use crate::support::{REPOSITORY, Stack, text};
 use base64::Engine as _;
@@ -15,7 +16,6 @@ use countersign_x509::key::PublicKey;
 use countersign_x509::oid;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::Command;
 
 const SHA256: HashAlgorithm = HashAlgorithm::Sha256;
 
@@ -65,40 +65,9 @@ fn cms_plus(more: Vec<Vec<u8>>) -> Vec<u8> {
     asn1::set_of(all)
 }
 
-fn openssl(folder: &Path, args: &[&str]) -> Vec<u8> {
-    let out = Command::new("openssl")
-        .current_dir(folder)
-        .args(args)
-        .output()
-        .expect("openssl runs");
-    assert!(
-        out.status.success(),
-        "openssl {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    out.stdout
-}
-
 /// A certificate request by openssl, and its body.
 fn certificate_request(folder: &Path) -> (Vec<u8>, Vec<u8>) {
-    let der = openssl(
-        folder,
-        &[
-            "req",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            "evil.key",
-            "-subj",
-            "/CN=Evil",
-            "-outform",
-            "DER",
-        ],
-    );
+    let der = std::fs::read(foreign_request(folder)).expect("request");
     let info = ParsedCsr::parse(&der)
         .expect("a request")
         .info_der()
@@ -108,25 +77,10 @@ fn certificate_request(folder: &Path) -> (Vec<u8>, Vec<u8>) {
 
 /// The body of a certificate by openssl.
 fn certificate_body(folder: &Path) -> Vec<u8> {
-    let der = openssl(
-        folder,
-        &[
-            "req",
-            "-x509",
-            "-new",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            "evil2.key",
-            "-subj",
-            "/CN=Evil",
-            "-outform",
-            "DER",
-        ],
-    );
+    let request = "req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key \
+                   -subj /CN=Evil -outform DER -out ca.der";
+    openssl(folder, &request.split(' ').collect::<Vec<_>>());
+    let der = std::fs::read(folder.join("ca.der")).expect("certificate");
     let whole = Cursor::single(&der, asn1::SEQUENCE, "certificate").expect("a certificate");
     Cursor::new(whole.value)
         .any("tbs")
@@ -436,26 +390,27 @@ fn what_is_not_code_is_refused_and_logged() {
     let mut wanted: Vec<&str> = cases.iter().map(|c| c.2).collect();
     wanted.sort_unstable();
     wanted.dedup();
-    for code in &wanted {
-        admin.tenant_leaf(&log, "content-refused", |l| {
-            l["reason"] == *code && l["signer"] == "release"
-        });
-    }
-    admin.tenant_leaf(&log, "denied", |l| {
-        l["reason"] == "grant-mismatch:(content type)" && l["signer"] == "release"
-    });
-    admin.tenant_leaf(&log, "denied", |l| {
-        l["reason"] == "grant-mismatch:(digest algorithm)"
-    });
-    let leaves = admin.tenant_leaves(&log);
-    for code in &wanted {
-        let counted: u64 = of_type(&leaves, "content-refused")
+    let counted = |leaves: &[Value], code: &str| -> u64 {
+        of_type(leaves, "content-refused")
             .iter()
-            .filter(|l| l["reason"] == *code)
+            .filter(|l| l["reason"] == code && l["signer"] == "release")
             .filter_map(|l| l["count"].as_u64())
-            .sum();
+            .sum()
+    };
+    let denied = |leaves: &[Value], what: &str| {
+        let reason = format!("grant-mismatch:({what})");
+        of_type(leaves, "denied")
+            .iter()
+            .any(|l| l["reason"] == reason && l["signer"] == "release")
+    };
+    let leaves = admin.tenant_leaves_until(&log, "a refusal", |leaves| {
+        wanted.iter().all(|code| counted(leaves, code) > 0)
+            && denied(leaves, "content type")
+            && denied(leaves, "digest algorithm")
+    });
+    for code in &wanted {
         let tried = cases.iter().filter(|c| c.2 == *code).count() as u64;
-        assert_eq!(counted, tried, "{code}");
+        assert_eq!(counted(&leaves, code), tried, "{code}");
     }
     // The first refusal's caller is in the details, for the tenant alone.
     let shown = admin.ok(&["log", "show", &text(&log)]);

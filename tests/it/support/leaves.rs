@@ -21,27 +21,35 @@ impl Cli {
         shown(self, folder)
     }
 
-    /// Downloads until a leaf of this type satisfies `wanted`, and gives that leaf.
-    pub fn tenant_leaf(&self, folder: &Path, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    /// Downloads until `enough`, and gives the leaves.
+    pub fn tenant_leaves_until(
+        &self,
+        folder: &Path,
+        what: &str,
+        enough: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
         let start = Instant::now();
         loop {
             let leaves = self.tenant_leaves(folder);
-            let found = of_type(&leaves, kind)
-                .into_iter()
-                .rev()
-                .find(|l| wanted(l))
-                .cloned();
-            match found {
-                Some(leaf) => return leaf,
-                None if start.elapsed() > PATIENCE => {
-                    panic!(
-                        "no such {kind} leaf in the tenant's log: {:#?}",
-                        of_type(&leaves, kind)
-                    )
-                }
-                None => std::thread::sleep(Duration::from_millis(300)),
+            if enough(&leaves) {
+                return leaves;
             }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{what} does not come into the tenant's log: {leaves:#?}"
+            );
+            std::thread::sleep(Duration::from_millis(300));
         }
+    }
+
+    /// Downloads until a leaf of this type satisfies `wanted`, and gives the last such leaf.
+    pub fn tenant_leaf(&self, folder: &Path, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = |leaves: &[Value]| {
+            let mut all = of_type(leaves, kind).into_iter().rev();
+            all.find(|l| wanted(l)).cloned()
+        };
+        let leaves = self.tenant_leaves_until(folder, kind, |l| found(l).is_some());
+        found(&leaves).expect("found before")
     }
 }
 

@@ -6,6 +6,7 @@ pub mod cli;
 pub mod judges;
 pub mod leaves;
 pub mod load;
+pub mod openssl;
 pub mod raw;
 
 use cli::Cli;
