@@ -123,6 +123,36 @@ fn what_is_changed_on_the_way_is_refused_with_reasons_in_the_cli_and_the_log() {
             assert!(reason.contains(check), "{how}: {check} in {reason}");
         }
     }
+    // A CA that takes its time: the order is kept, and waited for later.
+    set_mode(mode, "slow");
+    let slow = stack.key(&admin, "enrol-relay/slow", "ec-p256");
+    let ask = [
+        &[
+            "--json",
+            "certificate",
+            "order",
+            &slow,
+            "--ca",
+            "relay",
+            "--wait",
+            "1",
+        ][..],
+        &SUBJECT,
+    ]
+    .concat();
+    let out = admin.ends(5, &ask);
+    let kept = last_order(&admin, &slow);
+    let id = kept["id"].as_str().expect("id");
+    assert_eq!(kept["state"], "submitted", "{kept}");
+    assert!(
+        out.says(&format!("certificate wait --tenant enrol-relay {id}")),
+        "{out:?}"
+    );
+    admin.ends(5, &["certificate", "wait", id, "--wait", "0"]);
+    assert_eq!(state(&admin, &slow), "appraised");
+    set_mode(mode, "pass");
+    admin.ok(&["certificate", "wait", id]);
+    assert_eq!(state(&admin, &slow), "active");
     // A person sees the same without --json.
     set_mode(mode, "naked");
     let out = admin.ends(

@@ -12,6 +12,7 @@ MODE_FILE holds one word, read at each request:
   naked         a request without any statement
   audience      the order is said to be for another CA
   replay:ORDER  the order opened is one that was used before
+  slow          the CA has the request, and is not done with it
   late:NAME     the CA of that name, whose orders live a second, and no hurry
 """
 import base64
@@ -91,8 +92,13 @@ class Relay(BaseHTTPRequestHandler):
                 while json.loads(ask(ca, "GET", "/orders/" + order)[2])["status"] == "open":
                     time.sleep(0.1)
             status, kind, answer = ask(ca, method, self.path, changed(word, body))
+            if word == "slow":
+                assert status == 200, answer
+                status, answer = 202, b'{"status": "processing"}'
         else:
             status, kind, answer = ask(ca, method, self.path)
+            if word == "slow":
+                answer = b'{"status": "processing"}'
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(answer)))

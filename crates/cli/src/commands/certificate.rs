@@ -26,6 +26,17 @@ Example:
   countersign certificate order --tenant acme 0190… --ca demo --common-name 'Acme Inc.' \\
     --organization 'Acme Inc.' --country US")]
     Order(Order),
+    /// Wait on for an order that was still open, and install what comes.
+    #[command(after_help = "\
+Example:
+  countersign certificate wait --tenant acme 0190…")]
+    Wait {
+        /// Order id, as `certificate order` said or `keys show` says.
+        order: OrderId,
+        /// How long to wait for the CA.
+        #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+        wait: u64,
+    },
     /// Install a certificate that came back by another way (see `csr export`).
     #[command(after_help = "\
 Example:
@@ -69,6 +80,17 @@ impl Certificate {
     pub(super) fn run(self, context: &Context) -> Result<Report> {
         match self {
             Self::Order(o) => order(context, o),
+            Self::Wait { order, wait } => {
+                let tenant = context.tenant()?;
+                let client = context.session(&tenant)?;
+                let bar = progress::spinner(context.global.json, "asking the CA");
+                let answer = client
+                    .order(&tenant, order)
+                    .map_err(Failure::from)
+                    .and_then(|first| follow(&client, &tenant, first, Duration::from_secs(wait)));
+                bar.finish_and_clear();
+                ended(&tenant, answer?)
+            }
             Self::Install { key, chain } => {
                 let tenant = context.tenant()?;
                 let client = context.session(&tenant)?;
@@ -107,9 +129,16 @@ fn order(context: &Context, o: Order) -> Result<Report> {
         .map_err(Failure::from)
         .and_then(|first| follow(&client, &tenant, first, Duration::from_secs(o.wait)));
     bar.finish_and_clear();
-    let answer = answer?;
+    ended(&tenant, answer?)
+}
+
+/// What became of an order.
+fn ended(tenant: &TenantName, answer: Value) -> Result<Report> {
     match text(&answer, "state") {
-        "installed" => Ok(Report::facts(answer).headed(format!("key {} can sign now", o.key))),
+        "installed" => {
+            let head = format!("key {} can sign now", text(&answer, "key"));
+            Ok(Report::facts(answer).headed(head))
+        }
         "refused" => {
             let mut f = Failure::new(
                 Exit::Refused,
@@ -123,12 +152,17 @@ fn order(context: &Context, o: Order) -> Result<Report> {
                 .unwrap_or_default();
             Err(f)
         }
-        state => Err(Failure::new(
-            Exit::Unavailable,
-            "order-open",
-            format!("order {} is still {state}", text(&answer, "id")),
-        )
-        .hint("the order is kept; the service goes on asking the CA")),
+        state => {
+            let order = text(&answer, "id");
+            Err(Failure::new(
+                Exit::Unavailable,
+                "order-open",
+                format!("order {order} is still {state}"),
+            )
+            .hint(format!(
+                "the order is kept: countersign certificate wait --tenant {tenant} {order}"
+            )))
+        }
     }
 }
 
