@@ -42,6 +42,9 @@ raw() { # WHEN : each kind of key
     done
 }
 
+[ -d "$bin/examples" ] || die "build with --examples: $bin/examples/raw_sign is missing"
+case $bin in */debug) say "a debug build: its figures say nothing of a release" ;; esac
+
 step "Setting up a service, a tenant and a certified key of each kind"
 set_up() {
     start_issuers
