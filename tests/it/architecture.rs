@@ -167,11 +167,7 @@ fn only_the_borders_know_what_they_guard() {
         .into_iter()
         .filter(|k| shelf(k) != Some("dev"))
         .collect();
-    assert_eq!(
-        http,
-        ["api", "server"],
-        "HTTP only in api (server binds the socket)"
-    );
+    assert_eq!(http, ["api"], "HTTP only in api");
     for krate in SHELVES[4].1 {
         assert!(
             !dependencies()[*krate].contains("tokio"),
