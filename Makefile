@@ -33,7 +33,7 @@ test: ## Everything CI runs: style, lints, bans, unit, property and end-to-end t
 	cargo clippy --locked --workspace --all-targets --features $(TEST_FEATURES) -- -D warnings
 	scripts/cargo-deny.sh --log-level warn check bans licenses sources
 	cargo build --locked --workspace --bins --examples --features $(TEST_FEATURES)
-	cargo test --locked --workspace --features $(TEST_FEATURES)
+	cargo test --locked --workspace --no-fail-fast --features $(TEST_FEATURES)
 	scripts/demo.sh target/debug
 
 .PHONY: bench

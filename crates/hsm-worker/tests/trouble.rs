@@ -402,23 +402,32 @@ fn a_busy_worker_says_so_and_the_leaf_stays_good() {
     let key = KeyId::new();
     client.generate(key, KeyAlgorithm::EcP256).unwrap();
     let mut log = ServerLog::new(tenant, key);
-    let (leaf, request) = log.authorise(SCHEME, 1);
-    let advance = log.append(&[leaf]);
-    client.call(advance).unwrap();
-    // One at work, at most one waiting: of four slow ones and a signature, somebody is refused.
-    for _ in 0..4 {
-        client.send(RequestBody::GenerateKey {
-            key: KeyId::new(),
-            algorithm: KeyAlgorithm::Rsa4096,
-        });
+    // One at work, at most one waiting: of four slow ones and a signature, somebody is refused. Who
+    // it is depends on how fast primes are found, so the round is repeated until it is the signature.
+    for _ in 0..20 {
+        let (leaf, request) = log.authorise(SCHEME, 1);
+        let advance = log.append(&[leaf]);
+        client.call(advance).unwrap();
+        for _ in 0..4 {
+            client.send(RequestBody::GenerateKey {
+                key: KeyId::new(),
+                algorithm: KeyAlgorithm::Rsa4096,
+            });
+        }
+        let sign = client.send(RequestBody::Sign(request.clone()));
+        let mut results = std::collections::BTreeMap::new();
+        for _ in 0..5 {
+            let response = client.receive().unwrap();
+            results.insert(response.id, response.result);
+        }
+        assert!(results.values().any(Result::is_ok));
+        match &results[&sign] {
+            Err(WorkerError::Busy) => {
+                assert!(client.sign(request).is_ok(), "the leaf stays good");
+                return;
+            }
+            other => assert!(other.is_ok(), "{other:?}"),
+        }
     }
-    let sign = client.send(RequestBody::Sign(request.clone()));
-    let mut results = std::collections::BTreeMap::new();
-    for _ in 0..5 {
-        let response = client.receive().unwrap();
-        results.insert(response.id, response.result);
-    }
-    assert_eq!(results[&sign], Err(WorkerError::Busy));
-    assert!(results.values().any(Result::is_ok));
-    assert!(client.sign(request).is_ok());
+    panic!("in twenty rounds the signature was never the one refused");
 }
