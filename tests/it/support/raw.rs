@@ -51,7 +51,11 @@ impl Raw {
         body: Option<&[u8]>,
         more: &[(&str, &str)],
     ) -> RawAnswer {
+        // A refusal may come before the whole body was read, and the connection closes behind it
+        // (RFC 9112 §9.6): the next request on it is sent once more, on a new one. A service that
+        // died fails that one too.
         self.try_send(method, path, token, body, more)
+            .or_else(|_| self.try_send(method, path, token, body, more))
             .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
