@@ -156,10 +156,9 @@ CREATE TABLE logs (
   frontier    bytea  NOT NULL,
   checkpoint  text   NOT NULL,
   last_time   bigint NOT NULL,
-  -- The lease: who may move the head. The epoch fences out whoever had it before.
-  lease_node  uuid   NOT NULL,
-  lease_epoch bigint NOT NULL CHECK (lease_epoch >= 0),
-  lease_until bigint NOT NULL,
+  -- The node that wrote last; the epoch grows by one each time it is another than before.
+  writer_node  uuid   NOT NULL,
+  writer_epoch bigint NOT NULL CHECK (writer_epoch >= 0),
   UNIQUE (tenant_id, log_id)
 ) WITH (fillfactor = 50);
 
@@ -190,7 +189,7 @@ CREATE FUNCTION a_log_only_grows() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'a log only grows'; END $$;
 CREATE TRIGGER logs_only_grow BEFORE UPDATE ON logs FOR EACH ROW
   WHEN (NEW.size < OLD.size OR NEW.log_id <> OLD.log_id OR NEW.tenant_id <> OLD.tenant_id
-    OR NEW.origin <> OLD.origin OR NEW.kind <> OLD.kind OR NEW.lease_epoch < OLD.lease_epoch)
+    OR NEW.origin <> OLD.origin OR NEW.kind <> OLD.kind OR NEW.writer_epoch < OLD.writer_epoch)
   EXECUTE FUNCTION a_log_only_grows();
 CREATE TRIGGER logs_stay BEFORE DELETE ON logs FOR EACH ROW
   EXECUTE FUNCTION a_log_only_grows();
@@ -274,6 +273,18 @@ CREATE TABLE bootstrap (
   one        bigint NOT NULL PRIMARY KEY CHECK (one = 1),
   credential bytea  CHECK (length(credential) = 32),
   used       bigint
+);
+
+-- One row per run of countersignd. Times are this database's.
+CREATE TABLE nodes (
+  node_id uuid   NOT NULL PRIMARY KEY,
+  -- For people.
+  name    text   NOT NULL,
+  joined  bigint NOT NULL,
+  -- The lease: renewed while the node is well. Once it is over, another node may bury this one.
+  until   bigint NOT NULL,
+  -- When it left or was declared dead. Nothing of it is written after that.
+  ended   bigint
 );
 
 -- One row that /readyz writes to see whether writing works.

@@ -92,6 +92,8 @@ table! {
     Busy = "busy", SERVICE_UNAVAILABLE, true, "Too much is waiting";
     /// A part is away.
     Unavailable = "unavailable", SERVICE_UNAVAILABLE, true, "A part of the service is away";
+    /// The node stalled past its lease: others serve.
+    NodeStalled = "node-stalled", SERVICE_UNAVAILABLE, true, "This node stalled and lets nothing out any more";
     /// The database is older than the last signature.
     HistoryRewound = "history-rewound", SERVICE_UNAVAILABLE, false, "The database is older than the last signature";
     /// The token is latched, or the request is quarantined.
@@ -325,6 +327,7 @@ const fn kind_of(error: &SigningError) -> Kind {
         SigningError::Busy => Kind::Busy,
         SigningError::Unavailable(_) => Kind::Unavailable,
         SigningError::HistoryRewound { .. } => Kind::HistoryRewound,
+        SigningError::Buried => Kind::NodeStalled,
         SigningError::TokenRefuses(_) => Kind::TokenRefuses,
         SigningError::Internal(_) => Kind::Internal,
     }

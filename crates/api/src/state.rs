@@ -62,7 +62,10 @@ impl Api {
     /// An API on a service.
     #[must_use]
     pub fn new(service: Service, clock: Arc<dyn Clock>, config: &ApiConfig) -> Self {
-        let tokens = ServiceTokens::new(config.name.clone(), service.token_keys());
+        let tokens = ServiceTokens::from_source(config.name.clone(), {
+            let service = service.clone();
+            move || service.token_keys()
+        });
         let keys = Arc::new(IssuerKeys::new(config.fetch, Arc::clone(&clock)));
         Self(Arc::new(Inner {
             service,

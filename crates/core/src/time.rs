@@ -31,6 +31,23 @@ impl Micros {
     }
 }
 
+impl Micros {
+    /// This moment and `d` less; saturates.
+    #[must_use]
+    pub fn minus(self, d: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How far apart two moments are, whichever is earlier.
+    #[must_use]
+    pub const fn apart(self, other: Self) -> Duration {
+        Duration::from_micros(self.0.abs_diff(other.0))
+    }
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// Now.

@@ -87,6 +87,7 @@ impl Setup {
                 key,
                 checkpoint: checkpoint.into(),
                 from_size,
+                uses: (from_size..from_size + leaf_hashes.len() as u64).collect(),
                 leaf_hashes,
             },
         );
@@ -120,6 +121,7 @@ impl Setup {
                     consistency_proof,
                     base_size,
                     base_frontier,
+                    uses: (size..self.log.edge.size()).collect(),
                     leaf_hashes,
                 },
             )
@@ -263,6 +265,7 @@ async fn refusals_reach_the_service_by_name() {
                     consistency_proof: vec![],
                     base_size: 0,
                     base_frontier: vec![],
+                    uses: vec![0],
                     leaf_hashes,
                 }
             )

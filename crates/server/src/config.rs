@@ -29,6 +29,9 @@ pub struct Config {
     /// The database.
     #[serde(default)]
     pub database: Database,
+    /// This run among others on the same database.
+    #[serde(default)]
+    pub node: Node,
     /// The tokens.
     pub hsm: Hsm,
     /// CAs with a connector.
@@ -62,6 +65,43 @@ pub struct Database {
     /// `sqlite:PATH`; `countersign.db` in `data_dir` if left out.
     #[serde(default)]
     pub url: Option<String>,
+}
+
+/// `[node]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// Name for people; the host's where absent.
+    pub name: Option<String>,
+    /// How long the node's lease lasts without a renewal, in seconds (3 to 300). A node that
+    /// stalls longer is declared dead by the others, which then close what it left open.
+    pub lease_s: u64,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: None,
+            lease_s: 15,
+        }
+    }
+}
+
+impl Node {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| {
+            std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .map_or_else(|_| "unnamed".to_owned(), |name| name.trim().to_owned())
+        })
+    }
+
+    /// The lease.
+    #[must_use]
+    pub const fn lease(&self) -> Duration {
+        Duration::from_secs(self.lease_s)
+    }
 }
 
 /// `[hsm]`
@@ -247,6 +287,7 @@ impl Config {
             ));
         }
         let bounds = [
+            ("lease_s", self.node.lease_s, 3, 300),
             ("concurrency", self.limits.concurrency as u64, 1, 65_536),
             ("request_timeout_s", self.limits.request_timeout_s, 1, 3600),
             ("drain_s", self.limits.drain_s, 0, 3600),

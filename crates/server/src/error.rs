@@ -86,6 +86,9 @@ pub enum ServerError {
     /// The HTTP server stopped by itself.
     #[error("the HTTP server stopped: {0}")]
     Http(std::io::Error),
+    /// This node stalled past its lease. Starting it again is right: the new run begins clean.
+    #[error("this node stalled past its lease and was declared dead by another: start it again")]
+    Buried,
     /// Something is broken in here.
     #[error("internal: {0}")]
     Internal(String),
@@ -107,6 +110,7 @@ impl ServerError {
             | Self::Tls(_) => 64,
             Self::Listen { .. }
             | Self::Database(_)
+            | Self::Buried
             | Self::Service(SigningError::Unavailable(_) | SigningError::Busy) => 5,
             Self::Service(_) | Self::Http(_) | Self::Internal(_) => 70,
         }

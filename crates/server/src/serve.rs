@@ -21,8 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a log's lease lasts without a write.
-const LEASE: Duration = Duration::from_secs(30);
 /// How often refusals and key-log checkpoints go into tenant logs.
 const BOOKKEEPING: Duration = Duration::from_secs(3);
 /// Longest a client may take for the TLS handshake.
@@ -95,9 +93,8 @@ async fn with_parts(
         Settings {
             service_name: config.origin.clone(),
             origin_prefix: config.origin_prefix(),
-            // One process on a SQLite file: the store holds the file's lock.
-            alone: true,
-            lease: LEASE,
+            node_name: config.node.name(),
+            lease: config.node.lease(),
             bookkeeping: BOOKKEEPING,
             loopback_issuers: config.development,
         },
@@ -152,16 +149,23 @@ async fn with_parts(
     ready(address);
 
     let stopped = tokio::select! {
-        () = asked_to_stop() => None,
-        ended = &mut serving => Some(ended),
+        () = asked_to_stop() => Stopped::Asked,
+        () = service.buried() => Stopped::Buried,
+        ended = &mut serving => Stopped::Ended(ended),
     };
     let result = match stopped {
-        Some(ended) => Err(ServerError::Http(match ended {
+        Stopped::Ended(ended) => Err(ServerError::Http(match ended {
             Ok(Err(e)) => e,
             Ok(Ok(())) => std::io::Error::other("without an error"),
             Err(e) => std::io::Error::other(e),
         })),
-        None => {
+        // Nothing is left for a node that was declared dead: a new run starts clean.
+        Stopped::Buried => {
+            handle.graceful_shutdown(Some(config.drain()));
+            let _ = tokio::time::timeout(config.drain(), &mut serving).await;
+            Err(ServerError::Buried)
+        }
+        Stopped::Asked => {
             tracing::info!("draining");
             let until = tokio::time::Instant::now() + config.drain();
             handle.graceful_shutdown(Some(config.drain()));
@@ -179,6 +183,16 @@ async fn with_parts(
         tracing::warn!("what was still open is closed as unknown at the next start");
     }
     result
+}
+
+/// Why serving ended.
+enum Stopped {
+    /// By a signal.
+    Asked,
+    /// Another node declared this one dead.
+    Buried,
+    /// The listener failed.
+    Ended(Result<std::io::Result<()>, tokio::task::JoinError>),
 }
 
 /// The one line on standard output.

@@ -125,6 +125,11 @@ pub enum SigningError {
         /// Ours.
         database: u64,
     },
+    /// This node stalled past its lease and another node declared it dead: it writes nothing and
+    /// lets nothing out any more. A retry at another node can help; with an idempotency key it is
+    /// safe.
+    #[error("this node stalled and was declared dead: ask again")]
+    Buried,
     /// The token is latched or the request quarantined: an operator must act.
     #[error("{0}")]
     TokenRefuses(String),
@@ -161,9 +166,10 @@ impl From<CommitError> for SigningError {
     fn from(e: CommitError) -> Self {
         match e {
             CommitError::Conflict { what, .. } => Self::Conflict { what },
+            CommitError::Buried => Self::Buried,
             CommitError::Guard(_)
             | CommitError::ClaimTaken { .. }
-            | CommitError::LostLease { .. }
+            | CommitError::HeadMoved { .. }
             | CommitError::NotOpen { .. }
             | CommitError::Unavailable(_)
             | CommitError::Unknown(_) => Self::Unavailable(e.to_string()),

@@ -8,7 +8,8 @@
 //! - `tenants` — tenants, issuers, members, grants;
 //! - `logs` — what auditors read; `recovery` — what a crash left open;
 //! - `claims` — idempotency keys met;
-//! - `history` — an old copy of the database writes nothing.
+//! - `history` — an old copy of the database writes nothing;
+//! - `standing` — a node that stalled past its lease lets nothing out.
 #![forbid(unsafe_code)]
 
 mod caller;
@@ -25,6 +26,7 @@ mod service;
 mod service_keys;
 mod sign;
 mod snapshot;
+mod standing;
 mod tenants;
 mod use_key;
 

@@ -1,4 +1,4 @@
-//! After a crash: authorisations without outcome are closed as `unknown`, by lease and epoch.
+//! After a crash: authorisations that a dead node left without outcome are closed as `unknown`.
 
 use crate::sequencer::{ClaimDraft, Draft, Refused, Submission};
 use crate::{Service, SigningError};
@@ -22,15 +22,14 @@ pub struct Recovered {
 }
 
 impl Service {
-    /// Closes what other runs left open. What another living node holds the lease of is left to it,
-    /// and a log is left alone until its worker says that the database is not an old copy.
+    /// Closes what dead nodes left open. What a living node has open is its own, and a log is left alone until its worker says that the database is not an old copy.
     ///
     /// # Errors
     /// [`SigningError::Unavailable`] if the database is away; call again later.
     pub async fn recover(&self) -> Result<Recovered, SigningError> {
         let mut closed = 0;
         loop {
-            let open = self.store().open_authorisations(self.node(), ROUND).await?;
+            let open = self.store().open_authorisations(ROUND).await?;
             if open.is_empty() {
                 return Ok(Recovered { closed, left: 0 });
             }

@@ -6,6 +6,7 @@ use crate::history::Compared;
 use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
 use crate::service_keys::{ServiceSecrets, ServiceTokenKey};
 use crate::snapshot::Snapshots;
+use crate::standing::{Standing, boot_time};
 use crate::use_key::Answers;
 use crate::{SealingKey, SigningError};
 use countersign_core::ports::ca::CertificateAuthority;
@@ -27,9 +28,10 @@ pub struct Settings {
     pub service_name: String,
     /// Prefix of log origins, for example `sign.example.com/log`. Fixed for the deployment's life.
     pub origin_prefix: String,
-    /// No other node can be alive on this database (SQLite holds its lock).
-    pub alone: bool,
-    /// How long a log's lease lasts without a write.
+    /// This node's name, for people: its host's, for example.
+    pub node_name: String,
+    /// How long this node's lease lasts without a renewal. Where several nodes share the database,
+    /// what a dead one left open is closed after this time.
     pub lease: Duration,
     /// How often refusals and key-log checkpoints are written into tenant logs.
     pub bookkeeping: Duration,
@@ -67,6 +69,8 @@ pub struct Readiness {
     pub database: Result<(), String>,
     /// Why nothing is written: the database is an old copy (invariant 3).
     pub rewound: Option<String>,
+    /// Why nothing leaves: the node's lease ran out, it was declared dead, or its clock is off.
+    pub standing: Result<(), String>,
     /// Tokens known to this node.
     pub tokens: Vec<TokenHealth>,
     /// Whether the service is draining.
@@ -88,10 +92,30 @@ struct Inner {
     compared: Compared,
     answers: Answers,
     met: Met,
+    standing: Standing,
     tasks: TaskTracker,
     stopping: AtomicBool,
     /// When the database was probed last, and what it said.
     probed: tokio::sync::Mutex<Option<(std::time::Instant, Result<(), String>)>>,
+}
+
+/// Registers this run, and buries those that are surely dead.
+async fn join(settings: &Settings, ports: &Ports, node: NodeId) -> Result<Standing, SigningError> {
+    let asked = boot_time();
+    let database = ports
+        .store
+        .join(node, &settings.node_name, settings.lease)
+        .await?;
+    let standing = if ports.store.shared() {
+        Standing::leased(asked, settings.lease)
+    } else {
+        Standing::alone()
+    };
+    standing.skewed(ports.clock.now(), database);
+    for dead in ports.store.bury(node).await? {
+        tracing::info!(node = %dead.node, name = %dead.name, "an earlier run did not end cleanly");
+    }
+    Ok(standing)
 }
 
 /// How old a probe's answer may be.
@@ -111,12 +135,11 @@ impl Service {
     ) -> Result<Self, SigningError> {
         let secrets = ServiceSecrets::load(&*ports.store, sealing, &*ports.clock).await?;
         let node = NodeId::new();
+        let standing = join(&settings, &ports, node).await?;
         let sequencer = Sequencer::start(
             SequencerConfig {
                 origin_prefix: settings.origin_prefix.clone(),
                 node,
-                lease: settings.lease,
-                alone: settings.alone,
             },
             ports.store.clone(),
             ports.hsm.clone(),
@@ -134,6 +157,7 @@ impl Service {
             compared: Compared::default(),
             answers: Answers::default(),
             met: Met::default(),
+            standing,
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             probed: tokio::sync::Mutex::default(),
@@ -150,6 +174,10 @@ impl Service {
         if recovered.left > 0 {
             tokio::spawn(service.clone().recover_the_rest());
         }
+        if service.store().shared() {
+            tokio::spawn(service.clone().keep_standing());
+        }
+        tokio::spawn(service.clone().keep_token_keys());
         tokio::spawn(service.clone().keep_books());
         Ok(service)
     }
@@ -166,8 +194,10 @@ impl Service {
             self.flush_denials().await;
             self.copy_checkpoints().await;
             self.0.sequencer.stop().await;
+            done && self.store().leave(self.node()).await.is_ok()
         };
-        tokio::time::timeout(deadline, rest).await.is_ok() && done
+        // A node that leaves work open does not say goodbye: its lease says when it is dead.
+        tokio::time::timeout(deadline, rest).await == Ok(true)
     }
 
     /// What others pin.
@@ -180,9 +210,9 @@ impl Service {
         }
     }
 
-    /// Keys of service tokens, the signing one first.
+    /// Keys of service tokens, the signing one first. They change: ask each time.
     #[must_use]
-    pub fn token_keys(&self) -> &[ServiceTokenKey] {
+    pub fn token_keys(&self) -> Arc<Vec<ServiceTokenKey>> {
         self.0.secrets.token_keys()
     }
 
@@ -201,7 +231,14 @@ impl Service {
         drop(last);
         Readiness {
             database,
-            rewound: self.sequencer().frozen().map(ToString::to_string),
+            rewound: match self.sequencer().frozen() {
+                Some(SigningError::Buried) | None => None,
+                Some(old_copy) => Some(old_copy.to_string()),
+            },
+            standing: match self.sequencer().frozen() {
+                Some(SigningError::Buried) => Err(SigningError::Buried.to_string()),
+                _ => self.standing().good().map_err(|e| e.to_string()),
+            },
             tokens: self.hsm().health(),
             stopping: self.stopping(),
         }
@@ -272,6 +309,10 @@ impl Service {
 
     pub(crate) fn answers(&self) -> &Answers {
         &self.0.answers
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.0.standing
     }
 
     pub(crate) fn compared(&self) -> &Compared {

@@ -1,14 +1,16 @@
 //! The keys that are not subscribers' keys (ARCHITECTURE.md, "Keys"): log key, service-statement
 //! key and service-token key, wrapped in the database under the deployment's sealing key.
 
-use crate::SigningError;
+use crate::{Service, SigningError};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use countersign_core::ports::rows::ServiceKeyRow;
 use countersign_core::ports::store::ServiceStore;
 use countersign_core::{Clock, Micros};
+use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretBox};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Log checkpoints, Ed25519.
@@ -19,6 +21,13 @@ const STATEMENT: &str = "statement";
 const TOKEN: &str = "token";
 /// A service-token key signs for this long; tokens live five minutes, so one predecessor is enough.
 const TOKEN_KEY_LIFE: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
+
+/// Token keys that verify: the signing one, its successor, its predecessor.
+const TOKEN_KEYS: usize = 3;
+/// How often each node looks for token keys of others.
+pub(crate) const LOOK: std::time::Duration = std::time::Duration::from_secs(20);
+/// How old a token key is before it signs: each node has looked by then.
+const LEARN: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// The deployment's sealing key, from the operator's key file. Never in the database or its backup.
 pub struct SealingKey(SecretBox<[u8; 32]>);
@@ -73,6 +82,12 @@ impl SealingKey {
     }
 }
 
+impl Clone for SealingKey {
+    fn clone(&self) -> Self {
+        Self(SecretBox::new(Box::new(*self.0.expose_secret())))
+    }
+}
+
 impl std::fmt::Debug for SealingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SealingKey(…)")
@@ -95,7 +110,9 @@ pub struct ServiceSecrets {
     log_public: [u8; 32],
     statement: EcdsaKeyPair,
     statement_spki: Vec<u8>,
-    token_keys: Vec<ServiceTokenKey>,
+    token_keys: ArcSwap<Vec<ServiceTokenKey>>,
+    /// Unwraps token keys that other nodes made.
+    sealing: SealingKey,
 }
 
 impl std::fmt::Debug for ServiceSecrets {
@@ -117,7 +134,7 @@ impl ServiceSecrets {
     ) -> Result<Self, SigningError> {
         let log = newest(store, sealing, clock, LOG, None).await?;
         let statement = newest(store, sealing, clock, STATEMENT, None).await?;
-        let token = newest(store, sealing, clock, TOKEN, Some(TOKEN_KEY_LIFE)).await?;
+        let token_keys = token_keys(store, sealing, clock).await?;
 
         let bad = |_| SigningError::Internal("a service key cannot be read".into());
         let seed: [u8; 32] = log
@@ -142,24 +159,13 @@ impl ServiceSecrets {
         .spki_der()
         .to_vec();
 
-        let mut token_keys = Vec::new();
-        // The newest signs; its predecessor still verifies what it signed minutes ago.
-        for row in store.service_keys(TOKEN).await?.into_iter().take(2) {
-            let pkcs8 = sealing.unwrap(TOKEN, &row.wrapped)?;
-            let public = public32(&row.public)?;
-            token_keys.push(ServiceTokenKey {
-                kid: kid(&public),
-                public,
-                pkcs8: SecretBox::new(Box::new(pkcs8.to_vec())),
-            });
-        }
-        drop(token);
         Ok(Self {
             log_seed: SecretBox::new(Box::new(seed)),
             log_public,
             statement: pair,
             statement_spki,
-            token_keys,
+            token_keys: ArcSwap::from_pointee(token_keys),
+            sealing: sealing.clone(),
         })
     }
 
@@ -190,8 +196,22 @@ impl ServiceSecrets {
 
     /// Service-token keys, the signing one first.
     #[must_use]
-    pub fn token_keys(&self) -> &[ServiceTokenKey] {
-        &self.token_keys
+    pub fn token_keys(&self) -> Arc<Vec<ServiceTokenKey>> {
+        self.token_keys.load_full()
+    }
+
+    /// Looks for token keys that other nodes made, and makes one where the newest is past its life.
+    pub(crate) async fn renew_token_keys(
+        &self,
+        store: &dyn ServiceStore,
+        clock: &dyn Clock,
+    ) -> Result<(), SigningError> {
+        let now = token_keys(store, &self.sealing, clock).await?;
+        let known = self.token_keys.load();
+        if !now.iter().map(|k| &k.kid).eq(known.iter().map(|k| &k.kid)) {
+            self.token_keys.store(Arc::new(now));
+        }
+        Ok(())
     }
 }
 
@@ -200,6 +220,35 @@ pub(crate) fn random(out: &mut [u8]) -> Result<(), SigningError> {
     SystemRandom::new()
         .fill(out)
         .map_err(|_| SigningError::Internal("no random bytes".into()))
+}
+
+/// The token keys in use, the signing one first. A new key signs only once every node has had the
+/// time to learn of it.
+async fn token_keys(
+    store: &dyn ServiceStore,
+    sealing: &SealingKey,
+    clock: &dyn Clock,
+) -> Result<Vec<ServiceTokenKey>, SigningError> {
+    newest(store, sealing, clock, TOKEN, Some(TOKEN_KEY_LIFE)).await?;
+    let mut rows = store.service_keys(TOKEN).await?;
+    rows.truncate(TOKEN_KEYS);
+    let known = |row: &ServiceKeyRow| row.created.plus(LEARN) <= clock.now();
+    if let Some(signs) = rows.iter().position(known) {
+        rows.swap(0, signs);
+    } else if let Some(oldest) = rows.len().checked_sub(1) {
+        rows.swap(0, oldest);
+    }
+    rows.into_iter()
+        .map(|row| {
+            let pkcs8 = sealing.unwrap(TOKEN, &row.wrapped)?;
+            let public = public32(&row.public)?;
+            Ok(ServiceTokenKey {
+                kid: kid(&public),
+                public,
+                pkcs8: SecretBox::new(Box::new(pkcs8.to_vec())),
+            })
+        })
+        .collect()
 }
 
 fn kid(public: &[u8; 32]) -> String {
@@ -211,6 +260,28 @@ fn public32(bytes: &[u8]) -> Result<[u8; 32], SigningError> {
     bytes.try_into().map_err(|_| {
         SigningError::Internal("a service key's public half has a wrong length".into())
     })
+}
+
+impl Service {
+    /// Keeps up with the token keys of all nodes, until the service stops.
+    pub(crate) async fn keep_token_keys(self) {
+        let mut ticks = tokio::time::interval(LOOK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if self.stopping() {
+                return;
+            }
+            let looked = self
+                .secrets()
+                .renew_token_keys(&**self.store(), self.clock())
+                .await;
+            if let Err(e) = looked {
+                tracing::warn!(error = %e, "service-token keys could not be looked up");
+            }
+        }
+    }
 }
 
 /// The newest key of a purpose, made if there is none (or the newest is past its life).

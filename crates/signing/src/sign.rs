@@ -154,7 +154,7 @@ impl Service {
                         Some(_) => Some(serde_json::to_string(&answer).map_err(internal)?),
                         None => None,
                     };
-                    self.settle(performed, stored);
+                    self.settle(performed, stored)?;
                     countersign_core::failpoint::hit("server.before-answer");
                     return Ok(answer);
                 }

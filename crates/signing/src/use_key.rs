@@ -148,7 +148,7 @@ impl Service {
             tbs: tbs.commitment(LABEL_TBS),
             artifact: artifact.as_ref().map(|a| a.commitment(LABEL_ARTIFACT)),
             caller: caller.commitment(LABEL_CALLER),
-            // Filled in by the writer, which alone knows the lease it writes under.
+            // Filled in by the writer, which alone knows the epoch it writes under.
             node: String::new(),
             epoch: 0,
         };
@@ -271,8 +271,27 @@ impl Service {
         })
     }
 
-    /// Sends the outcome leaf of a success, without holding the answer.
-    pub(crate) fn settle(&self, performed: Performed, answer: Option<String>) {
+    /// The last step before a signature leaves: sends the outcome leaf, without holding the answer.
+    ///
+    /// # Errors
+    /// This node's lease ran out: another node may have closed the authorisation as `unknown`
+    /// already. The signature must not leave, and is destroyed with the caller's copy.
+    pub(crate) fn settle(
+        &self,
+        performed: Performed,
+        answer: Option<String>,
+    ) -> Result<(), SigningError> {
+        failpoint::hit("server.before-release");
+        if let Err(e) = self.standing().good() {
+            self.close(
+                performed.close,
+                OutcomeResult::Unknown,
+                Some("node-stalled".into()),
+                None,
+                ClaimState::Unanswered,
+            );
+            return Err(e);
+        }
         let hash: [u8; 32] = Sha256::digest(&performed.signature).into();
         // A retry that comes before the outcome is written gets its answer from memory.
         if let (Some(claim), Some(answer)) = (&performed.close.claim, &answer) {
@@ -286,6 +305,7 @@ impl Service {
             Some(hash),
             state,
         );
+        Ok(())
     }
 
     fn close(
@@ -334,7 +354,8 @@ impl Service {
                         }
                         return;
                     }
-                    // Another node took the log over: it closes what we left, as unknown.
+                    // Another node closes what we left, as unknown.
+                    Err(Refused::Error(SigningError::Buried)) => return,
                     Err(_) if service.stopping() => return,
                     Err(e) => {
                         tracing::warn!(log = %close.log, index = close.index, error = ?e, "outcome leaf waits");
@@ -414,6 +435,7 @@ impl Service {
                     base_size: proof.base_size,
                     base_frontier: proof.base_frontier,
                     leaf_hashes: proof.leaf_hashes,
+                    uses: self.sequencer().uses(log, size).await?,
                 },
             )
             .await?;

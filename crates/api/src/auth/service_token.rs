@@ -15,6 +15,7 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
@@ -77,11 +78,37 @@ pub enum ServiceTokenError {
     NoKey,
 }
 
+type Source = Box<dyn Fn() -> Arc<Vec<ServiceTokenKey>> + Send + Sync>;
+
+/// Keys made ready for use.
+struct Keys {
+    /// What they were made of.
+    of: Option<Arc<Vec<ServiceTokenKey>>>,
+    signing: Option<(String, EncodingKey)>,
+    verifying: HashMap<String, PublicKey>,
+}
+
+impl Keys {
+    fn new(keys: &[ServiceTokenKey], of: Option<Arc<Vec<ServiceTokenKey>>>) -> Self {
+        Self {
+            of,
+            signing: keys.first().map(|k| {
+                let key = EncodingKey::from_ed_der(k.pkcs8.expose_secret());
+                (k.kid.clone(), key)
+            }),
+            verifying: keys
+                .iter()
+                .map(|k| (k.kid.clone(), PublicKey::ed25519(k.public)))
+                .collect(),
+        }
+    }
+}
+
 /// Makes and verifies service tokens.
 pub struct ServiceTokens {
     name: String,
-    signing: Option<(String, EncodingKey)>,
-    verifying: HashMap<String, PublicKey>,
+    source: Option<Source>,
+    keys: ArcSwap<Keys>,
     seen: Mutex<HashMap<[u8; 32], Arc<ServiceClaims>>>,
 }
 
@@ -97,19 +124,41 @@ impl ServiceTokens {
     /// From the deployment's keys, the signing one first. `name` is the deployment's own name.
     #[must_use]
     pub fn new(name: impl Into<String>, keys: &[ServiceTokenKey]) -> Self {
-        let signing = keys.first().map(|k| {
-            let key = EncodingKey::from_ed_der(k.pkcs8.expose_secret());
-            (k.kid.clone(), key)
-        });
         Self {
             name: name.into(),
-            signing,
-            verifying: keys
-                .iter()
-                .map(|k| (k.kid.clone(), PublicKey::ed25519(k.public)))
-                .collect(),
+            source: None,
+            keys: ArcSwap::from_pointee(Keys::new(keys, None)),
             seen: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// From keys that change while we run: they are asked for each time.
+    #[must_use]
+    pub fn from_source(
+        name: impl Into<String>,
+        source: impl Fn() -> Arc<Vec<ServiceTokenKey>> + Send + Sync + 'static,
+    ) -> Self {
+        let keys = source();
+        Self {
+            name: name.into(),
+            keys: ArcSwap::from_pointee(Keys::new(&keys, Some(Arc::clone(&keys)))),
+            source: Some(Box::new(source)),
+            seen: Mutex::new(HashMap::new()),
+        }
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        let known = self.keys.load_full();
+        let Some(source) = &self.source else {
+            return known;
+        };
+        let now = source();
+        if known.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, &now)) {
+            return known;
+        }
+        let keys = Arc::new(Keys::new(&now, Some(Arc::clone(&now))));
+        self.keys.store(Arc::clone(&keys));
+        keys
     }
 
     /// The deployment's name.
@@ -123,7 +172,8 @@ impl ServiceTokens {
     /// # Errors
     /// [`ServiceTokenError::NoKey`].
     pub fn mint(&self, claims: &ServiceClaims) -> Result<String, ServiceTokenError> {
-        let (kid, key) = self.signing.as_ref().ok_or(ServiceTokenError::NoKey)?;
+        let keys = self.keys();
+        let (kid, key) = keys.signing.as_ref().ok_or(ServiceTokenError::NoKey)?;
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(kid.clone());
         header.typ = Some(TYP.to_owned());
@@ -173,10 +223,11 @@ impl ServiceTokens {
         if header.typ.as_deref() != Some(TYP) || header.crit.is_some() {
             return Err(not_ours);
         }
+        let keys = self.keys();
         let key = header
             .kid
             .as_ref()
-            .and_then(|k| self.verifying.get(k))
+            .and_then(|k| keys.verifying.get(k))
             .ok_or(not_ours)?;
         // No leeway: the times are compared in `verify`, each time anew.
         let validation = key.validation(&self.name, AUDIENCE, 0);

@@ -60,6 +60,7 @@ fn every_signing_error() -> Vec<SigningError> {
             worker: 2,
             database: 1,
         },
+        SigningError::Buried,
         SigningError::TokenRefuses(text()),
         SigningError::Internal(text()),
     ];
@@ -87,6 +88,7 @@ fn every_signing_error() -> Vec<SigningError> {
             | SigningError::Busy
             | SigningError::Unavailable(_)
             | SigningError::HistoryRewound { .. }
+            | SigningError::Buried
             | SigningError::TokenRefuses(_)
             | SigningError::Internal(_) => {}
         }

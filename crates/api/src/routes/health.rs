@@ -32,6 +32,8 @@ pub struct Ready {
     pub ready: bool,
     /// `ok`, or what is wrong.
     pub database: String,
+    /// `ok`, or `stalled`: this node's lease ran out or its clock is off; others serve.
+    pub node: String,
     /// How many tokens are in which state. Tenants are not named here.
     pub tokens: BTreeMap<String, usize>,
 }
@@ -47,7 +49,7 @@ async fn readyz(State(api): State<Api>) -> Response {
         let n: &mut usize = tokens.entry(t.state).or_default();
         *n = n.saturating_add(1);
     }
-    let ready = state.database.is_ok() && state.rewound.is_none();
+    let ready = state.database.is_ok() && state.rewound.is_none() && state.standing.is_ok();
     let database = match (&state.rewound, &state.database) {
         (Some(_), _) => "older than the last signature",
         (None, Err(_)) => "cannot be written",
@@ -56,9 +58,13 @@ async fn readyz(State(api): State<Api>) -> Response {
     let body = Ready {
         ready,
         database: database.to_owned(),
+        node: if state.standing.is_ok() { "ok" } else { "stalled" }.to_owned(),
         tokens,
     };
     if let Some(why) = state.rewound {
+        tracing::warn!(error = %why, "not ready");
+    }
+    if let Err(why) = state.standing {
         tracing::warn!(error = %why, "not ready");
     }
     if let Err(e) = state.database {

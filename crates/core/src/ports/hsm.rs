@@ -57,6 +57,9 @@ pub struct LogAdvance {
     pub checkpoint: Arc<str>,
     /// Leaf hashes from `from_size` up to the checkpoint's size.
     pub leaf_hashes: Vec<[u8; 32]>,
+    /// Indices of the authorisations among them that this node may perform. The others are other
+    /// nodes', or no authorisations.
+    pub uses: Vec<u64>,
 }
 
 /// Brings a worker that fell behind (restart, gap) to a later checkpoint, with a proof that it
@@ -75,6 +78,9 @@ pub struct LogResync {
     pub base_frontier: Vec<[u8; 32]>,
     /// Leaf hashes from `base_size` up to the checkpoint's size.
     pub leaf_hashes: Vec<[u8; 32]>,
+    /// Indices of the authorisations among the leaves the worker has not seen that this node may
+    /// perform.
+    pub uses: Vec<u64>,
 }
 
 /// One use of a key. It names the authorisation leaf that is already in the key's log.

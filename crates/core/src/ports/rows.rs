@@ -265,8 +265,25 @@ pub struct LogHead {
     pub checkpoint: String,
     /// Time of the last leaf: the next is not earlier.
     pub last_time: Micros,
-    /// Fencing epoch of the lease; grows with each take-over.
+    /// The node that wrote last.
+    pub writer: NodeId,
+    /// Grows by one each time another node writes than before.
     pub epoch: u64,
+}
+
+/// One run of countersignd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRow {
+    /// Which.
+    pub node: NodeId,
+    /// Its name in the configuration, for people.
+    pub name: String,
+    /// When it registered, by the database's clock.
+    pub joined: Micros,
+    /// When its lease ends unless it is renewed, by the database's clock.
+    pub until: Micros,
+    /// When it left or was declared dead.
+    pub ended: Option<Micros>,
 }
 
 /// One leaf as stored.
@@ -302,7 +319,7 @@ pub struct OpenAuthorisation {
     pub index: u64,
     /// Who opened it.
     pub node: NodeId,
-    /// Under which epoch of the log's lease.
+    /// Under which epoch of the log's head.
     pub epoch: u64,
     /// Idempotency claim it belongs to.
     pub claim: Option<ClaimKey>,

@@ -1,13 +1,18 @@
 //! The port to the database.
 //!
-//! Reads are small and take the tenant (invariant 4). All writes that matter go through
-//! [`LogStore::commit`]: leaves, heads, effects, claims and open authorisations of many requests in
-//! one transaction, so that nothing is ever done without its leaf, and no leaf without its effect.
+//! Reads are small and take the tenant (invariant 4). All writes that matter go through a
+//! [`Flush`]: leaves, heads, effects, claims and open authorisations of many requests in one
+//! transaction, so that nothing is ever done without its leaf, and no leaf without its effect.
+//!
+//! Several countersignd may write to the same logs at any moment. A flush holds the heads of the
+//! logs it writes for as long as it lasts, and sees what other nodes wrote since: so there is one
+//! history without anybody owning a log. What has a lease is the *node* ([`NodeStore`]): one that
+//! stalled past its lease is buried, and from then on nothing of it is ever written.
 
 use super::hsm::TokenFacts;
 use super::rows::{
     CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerRow, KeyRow, LeafRow, LogHead,
-    LogKind, MemberRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow, SubtreeRow,
+    LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow, SubtreeRow,
     TenantPolicy, TenantRow,
 };
 use crate::{
@@ -27,7 +32,7 @@ pub struct LogWrite {
     pub kind: LogKind,
     /// Origin.
     pub origin: String,
-    /// Lease epoch under which this node writes.
+    /// Epoch of the head: grows by one each time another node writes.
     pub epoch: u64,
     /// Size before: the compare of the compare-and-swap.
     pub old_size: u64,
@@ -112,6 +117,17 @@ impl Effect {
     }
 }
 
+impl Effect {
+    /// The tenant whose rows this touches; `None` for what is nobody's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        match self {
+            Self::PutOrder(row) => Some(row.tenant),
+            other => other.bumps(),
+        }
+    }
+}
+
 /// A decision was made on this version of the tenant: if it has moved, the decision is void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Guard {
@@ -161,6 +177,38 @@ pub struct Commit {
     pub closes: Vec<(LogId, u64)>,
 }
 
+impl Commit {
+    /// All tenants it names, each once.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let writes = self.writes.iter().map(|w| w.tenant);
+        let guards = self.guards.iter().map(|g| g.tenant);
+        let effects = self.effects.iter().filter_map(|(_, e)| e.tenant());
+        let claims = self.claims.iter().map(|(_, c)| c.key().tenant);
+        let opens = self.opens.iter().map(|o| o.tenant);
+        let mut all: Vec<_> = writes
+            .chain(guards)
+            .chain(effects)
+            .chain(claims)
+            .chain(opens)
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+impl ClaimWrite {
+    /// Which claim.
+    #[must_use]
+    pub const fn key(&self) -> &ClaimKey {
+        match self {
+            Self::First(row) | Self::Again(row) => &row.key,
+            Self::Settle { key, .. } => key,
+        }
+    }
+}
+
 /// Why a commit was not made. Except for [`CommitError::Unknown`] nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
@@ -181,13 +229,17 @@ pub enum CommitError {
         /// For people, for example `a tenant named acme exists`.
         what: String,
     },
-    /// Another node has the log's lease, or wrote to it. This node must drop its copy of the head
-    /// and destroy what it made under it.
-    #[error("the log is written by another node")]
-    LostLease {
+    /// The log's head is not where the commit says it is: another writer moved it, or the log is
+    /// somebody else's. This node must drop its copy of the head and destroy what it made under it.
+    #[error("the log's head was moved by another writer")]
+    HeadMoved {
         /// Which.
         log: LogId,
     },
+    /// This node's lease ended and another node declared it dead: nothing of it is ever written
+    /// again, and what it holds must not leave it. A retry at another node can help.
+    #[error("this node stalled past its lease and was declared dead")]
+    Buried,
     /// The authorisation closed here is not open: it has its outcome already. Done, as far as the
     /// caller is concerned.
     #[error("authorisation {index} of log {log} is not open")]
@@ -268,54 +320,58 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn orders_of(&self, tenant: TenantId, key: KeyId) -> Read<Vec<OrderRow>>;
 }
 
-/// The lease of a log: who may write to it.
+/// A log that a flush will write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lease {
-    /// Ours until `until`, under `epoch`.
-    Held {
-        /// Fencing epoch.
-        epoch: u64,
-        /// When it ends unless renewed by a commit.
-        until: Micros,
-    },
-    /// Another node's.
-    Other {
-        /// Whose.
-        node: NodeId,
-        /// Until when.
-        until: Micros,
-    },
+pub struct Wanted {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub log: LogId,
+    /// Leaves, as far as this node knows; `None` if it has no copy of the head.
+    pub known: Option<u64>,
+}
+
+/// How many leaf hashes a flush brings of what others wrote.
+pub const FOLLOW: u64 = 4096;
+
+/// A head that is not as the caller knew it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// As it is now.
+    pub head: LogHead,
+    /// Leaf hashes from the size known to the size now. Empty if no size was known, or it is more
+    /// than [`FOLLOW`] behind.
+    pub leaf_hashes: Vec<[u8; 32]>,
+}
+
+/// A flush under way: until it ends, nobody else moves the heads of its logs. It is meant to be
+/// short: nothing but planning happens between its making and its end. Dropping it writes nothing.
+#[async_trait]
+pub trait Flush: Send {
+    /// Heads that are not as the caller knew them; given once. A log that does not exist (or is
+    /// another tenant's) is not among them.
+    fn moved(&mut self) -> Vec<Moved>;
+
+    /// Writes everything of `commit` in one transaction, or nothing. When it returns `Ok`, all of
+    /// it survives a power cut (SQLite `synchronous=FULL`; PostgreSQL `synchronous_commit=on`).
+    /// Each log's head moves by compare-and-swap on its size: a second writer fails with
+    /// [`CommitError::HeadMoved`], never forks. A log whose `old_size` is 0 and that does not exist
+    /// is created.
+    async fn commit(self: Box<Self>, now: Micros, commit: Commit) -> Result<(), CommitError>;
 }
 
 /// The logs.
 #[async_trait]
 pub trait LogStore: Send + Sync + 'static {
-    /// Writes everything of `commit` in one transaction, or nothing. When it returns `Ok`, all of
-    /// it survives a power cut (SQLite `synchronous=FULL`; PostgreSQL `synchronous_commit=on`).
-    /// Each log's head moves by compare-and-swap on (size, lease holder, epoch): a second writer
-    /// fails with [`CommitError::LostLease`], never forks. Writing renews the leases of the logs
-    /// written. A log whose `old_size` is 0 and that does not exist is created, its lease held by
-    /// `node` under the epoch given.
-    async fn commit(
+    /// Begins a flush by `node` for the logs wanted, each named once. `tenants` are all that the
+    /// commit will name: a database that keeps tenants apart by row-level security opens those rows
+    /// and no others.
+    async fn flush(
         &self,
         node: NodeId,
-        now: Micros,
-        lease: Duration,
-        commit: Commit,
-    ) -> Result<(), CommitError>;
-
-    /// Takes or renews the lease of a log. `alone` says that no other node can be alive (one node
-    /// on SQLite holding the database's lock): a foreign lease is then taken over at once. A
-    /// take-over raises the epoch. `None`: no such log of this tenant.
-    async fn lease(
-        &self,
-        tenant: TenantId,
-        log: LogId,
-        node: NodeId,
-        now: Micros,
-        lease: Duration,
-        alone: bool,
-    ) -> Result<Option<Lease>, CommitError>;
+        tenants: Vec<TenantId>,
+        wanted: Vec<Wanted>,
+    ) -> Result<Box<dyn Flush>, CommitError>;
 
     /// The head: one row, whatever the size of the log.
     async fn head(&self, tenant: TenantId, log: LogId) -> Read<Option<LogHead>>;
@@ -346,12 +402,14 @@ pub trait LogStore: Send + Sync + 'static {
         from: u64,
         count: u32,
     ) -> Read<Vec<(u64, String)>>;
-    /// Authorisations left open by nodes other than `node`, of every tenant, at most `limit`: the
-    /// one read that crosses tenants, for recovery alone. Cost follows what is open, not the past.
-    async fn open_authorisations(&self, node: NodeId, limit: u32) -> Read<Vec<OpenAuthorisation>>;
+    /// Authorisations left open by nodes that are dead (buried, or not even registered), of every
+    /// tenant, at most `limit`: the one read that crosses tenants, for recovery alone. Cost follows
+    /// what is open, not the past.
+    async fn open_authorisations(&self, limit: u32) -> Read<Vec<OpenAuthorisation>>;
     /// One claim.
     async fn claim(&self, key: &ClaimKey) -> Read<Option<ClaimRow>>;
-    /// Forgets claims and seen tokens that expired before `now`; returns how many.
+    /// Forgets claims and seen tokens that expired before `now`, and nodes that ended a day before
+    /// and left nothing open; returns how many.
     async fn forget_expired(&self, now: Micros) -> Result<u64, CommitError>;
 }
 
@@ -383,6 +441,29 @@ pub trait ServiceStore: Send + Sync + 'static {
     async fn probe(&self) -> Result<(), CommitError>;
 }
 
+/// Runs of countersignd on this database. Every time is by the database's clock, so that nodes need
+/// not agree on one.
+#[async_trait]
+pub trait NodeStore: Send + Sync + 'static {
+    /// Whether several nodes may write to this database at once. Where not, whoever joins is the
+    /// only one alive.
+    fn shared(&self) -> bool;
+    /// Registers a run of countersignd, under a name for people. The database's time.
+    async fn join(&self, node: NodeId, name: &str, lease: Duration) -> Result<Micros, CommitError>;
+    /// Renews its lease. The database's time.
+    ///
+    /// # Errors
+    /// [`CommitError::Buried`] if the node was declared dead.
+    async fn renew(&self, node: NodeId, lease: Duration) -> Result<Micros, CommitError>;
+    /// Declares dead the nodes whose lease ended; where the database is not shared, all but
+    /// `node`. Waits for their commits under way, if any. Those buried by this call.
+    async fn bury(&self, node: NodeId) -> Result<Vec<NodeRow>, CommitError>;
+    /// A clean end: the node buries itself.
+    async fn leave(&self, node: NodeId) -> Result<(), CommitError>;
+    /// Nodes that are alive or ended within a day, by the time they joined.
+    async fn nodes(&self) -> Read<Vec<NodeRow>>;
+}
+
 /// All storage ports in one.
-pub trait Store: TenantStore + KeyStore + LogStore + ServiceStore {}
-impl<T: TenantStore + KeyStore + LogStore + ServiceStore> Store for T {}
+pub trait Store: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore {}
+impl<T: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore> Store for T {}

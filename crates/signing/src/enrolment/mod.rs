@@ -226,7 +226,7 @@ impl Service {
         let der = csr
             .finish(&performed.signature)
             .map_err(|e| internal("certificate request", e.to_string()))?;
-        self.settle(performed, None);
+        self.settle(performed, None)?;
         Ok(CertificateRequest {
             csr: der,
             statement,

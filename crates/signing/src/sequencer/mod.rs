@@ -1,5 +1,6 @@
 //! One writer for all logs of this node: takes everything that waits, plans it, signs one
-//! checkpoint per log touched, commits once, then lets everybody go on.
+//! checkpoint per log touched, commits once, then lets everybody go on. Other nodes do the same: a
+//! flush holds the heads it plans on, and brings what others wrote since (docs/adr/0007).
 //!
 //! Order of durability: leaves, heads, effects and claims are one transaction; only after it does a
 //! caller see its place in the log, and only then is the worker told. A commit whose result is not
@@ -12,14 +13,14 @@ mod plan;
 use crate::SigningError;
 use countersign_core::ports::hsm::{Hsm, LogAdvance};
 use countersign_core::ports::rows::{ClaimKey, ClaimState, LogKind};
-use countersign_core::ports::store::{CommitError, Effect, Guard, Store};
+use countersign_core::ports::store::{CommitError, Effect, Flush, Guard, Store, Wanted};
 use countersign_core::{Clock, KeyId, LogId, Micros, NodeId, TenantId};
 use countersign_signing_log::Hash;
 use countersign_signing_log::leaf::LeafBody;
 use heads::Heads;
 pub(crate) use plan::DetailsDraft;
 use plan::Plan;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -41,10 +42,6 @@ pub(crate) struct SequencerConfig {
     pub origin_prefix: String,
     /// This run of this process.
     pub node: NodeId,
-    /// How long a lease lasts.
-    pub lease: Duration,
-    /// No other node can be alive.
-    pub alone: bool,
 }
 
 /// A leaf to be written.
@@ -168,6 +165,12 @@ enum Message {
         worker_size: u64,
         reply: oneshot::Sender<Result<(), SigningError>>,
     },
+    /// Authorisations of this node's in a log, from an index on, that have no outcome yet.
+    Uses {
+        log: LogId,
+        from: u64,
+        reply: oneshot::Sender<Vec<u64>>,
+    },
     /// Answered when everything queued before it is written.
     Stop(oneshot::Sender<()>),
 }
@@ -200,22 +203,19 @@ impl Sequencer {
     ) -> Self {
         let (tx, rx) = mpsc::channel(QUEUE);
         let moved = Moved::default();
-        let heads = Heads::new(config.clone(), log_seed);
+        let frozen = Arc::<OnceLock<SigningError>>::default();
+        let heads = Heads::new(config, log_seed);
         let task = Writer {
-            config,
             store,
             hsm,
             clock,
             heads,
             moved: moved.clone(),
             suspects: Vec::new(),
+            frozen: Arc::clone(&frozen),
         };
         tokio::spawn(task.run(rx));
-        Self {
-            tx,
-            moved,
-            frozen: Arc::default(),
-        }
+        Self { tx, moved, frozen }
     }
 
     /// From now on nothing is written in this run, for this reason.
@@ -287,6 +287,17 @@ impl Sequencer {
         answer.await.map_err(|_| gone(()))?
     }
 
+    /// Authorisations of this node's in a log, from an index on, that a worker may perform.
+    pub(crate) async fn uses(&self, log: LogId, from: u64) -> Result<Vec<u64>, SigningError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || SigningError::Unavailable("the log writer has stopped".into());
+        self.tx
+            .send(Message::Uses { log, from, reply })
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+
     /// Key logs that moved since the last call.
     pub(crate) fn take_moved(&self) -> HashMap<KeyId, (TenantId, String, u64, Hash)> {
         std::mem::take(
@@ -316,7 +327,6 @@ impl Sequencer {
 }
 
 struct Writer {
-    config: SequencerConfig,
     store: Arc<dyn Store>,
     hsm: Arc<dyn Hsm>,
     clock: Arc<dyn Clock>,
@@ -324,6 +334,7 @@ struct Writer {
     moved: Moved,
     /// Authorisations of a commit whose result is not known.
     suspects: Vec<plan::Suspect>,
+    frozen: Arc<OnceLock<SigningError>>,
 }
 
 impl Writer {
@@ -347,6 +358,7 @@ impl Writer {
             let mut batch = Vec::with_capacity(inbox.len());
             let mut stops = Vec::new();
             let mut tells = Vec::new();
+            let mut asked = Vec::new();
             for message in inbox.drain(..) {
                 match message {
                     Message::Write(s, r) => batch.push((*s, r)),
@@ -356,6 +368,7 @@ impl Writer {
                         worker_size,
                         reply,
                     } => tells.push((tenant, key, worker_size, reply)),
+                    Message::Uses { log, from, reply } => asked.push((log, from, reply)),
                     Message::Stop(r) => stops.push(r),
                 }
             }
@@ -363,6 +376,9 @@ impl Writer {
             self.flush(batch).await;
             for (tenant, key, size, reply) in tells {
                 let _ = reply.send(self.tell(tenant, key, size).await);
+            }
+            for (log, from, reply) in asked {
+                let _ = reply.send(self.heads.uses(log, from));
             }
             for stop in stops {
                 let _ = stop.send(());
@@ -373,24 +389,19 @@ impl Writer {
     /// Commits the batch; items that cannot be part of it are answered and left out.
     async fn flush(&mut self, mut batch: Vec<(Submission, Reply)>) {
         while !batch.is_empty() {
-            let plan = match self.plan(&mut batch).await {
-                Some(p) => p,
-                None => continue,
+            let Some((flush, plan)) = self.plan(&mut batch).await else {
+                continue;
             };
-            let now = self.clock.now();
             let commit = plan.commit.clone();
             countersign_core::failpoint::hit("server.before-commit");
-            let result = self
-                .store
-                .commit(self.config.node, now, self.config.lease, commit)
-                .await;
+            let result = flush.commit(self.clock.now(), commit).await;
             if result.is_err() {
                 self.heads.forget_unborn();
             }
             match result {
                 Ok(()) => {
                     countersign_core::failpoint::hit("server.after-commit");
-                    self.done(plan, batch, now);
+                    self.done(plan, batch);
                     return;
                 }
                 Err(CommitError::Guard(g)) => {
@@ -413,16 +424,17 @@ impl Writer {
                         &Refused::Closed,
                     );
                 }
-                Err(CommitError::LostLease { log }) => {
-                    // What was made under the lost lease is dropped with the plan: no checkpoint
-                    // signed here was shown to anybody.
-                    tracing::warn!(%log, "another node writes this log: dropping our copy of its head");
+                Err(CommitError::HeadMoved { log }) => {
+                    // What was made on the old head is dropped with the plan: no checkpoint signed
+                    // here was shown to anybody.
+                    tracing::warn!(%log, "a log's head was not where it was planned: dropping our copy");
                     self.heads.forget(log);
                     let e = Refused::Error(SigningError::Unavailable(
-                        "the log is written by another node".into(),
+                        "the log was written by another node at the same moment".into(),
                     ));
                     refuse(&mut batch, |s| s.drafts.iter().any(|d| d.log == log), &e);
                 }
+                Err(CommitError::Buried) => self.buried(&mut batch),
                 Err(e @ CommitError::Unavailable(_)) => {
                     refuse(&mut batch, |_| true, &Refused::Error(SigningError::from(e)));
                 }
@@ -436,32 +448,56 @@ impl Writer {
         }
     }
 
-    /// Plans the batch; items whose head cannot be had are answered and removed. `None`: plan again.
-    async fn plan(&mut self, batch: &mut Vec<(Submission, Reply)>) -> Option<Plan> {
-        let now = self.clock.now();
+    /// Nothing of this node is written any more.
+    fn buried(&mut self, batch: &mut Vec<(Submission, Reply)>) {
+        if self.frozen.set(SigningError::Buried).is_ok() {
+            tracing::error!("this node stalled past its lease and was declared dead");
+        }
+        refuse(batch, |_| true, &Refused::Error(SigningError::Buried));
+    }
+
+    /// Begins a flush and plans the batch on the heads it holds; items that cannot be part of it
+    /// are answered and removed. `None`: plan again.
+    async fn plan(
+        &mut self,
+        batch: &mut Vec<(Submission, Reply)>,
+    ) -> Option<(Box<dyn Flush>, Plan)> {
         self.heads.make_room();
+        let (tenants, wanted) = self.wanted(batch.iter().map(|(s, _)| s));
+        let mut flush = match self.store.flush(self.heads.node(), tenants, wanted).await {
+            Ok(flush) => flush,
+            Err(CommitError::Buried) => {
+                self.buried(batch);
+                return None;
+            }
+            Err(e) => {
+                refuse(batch, |_| true, &Refused::Error(SigningError::from(e)));
+                return None;
+            }
+        };
+        for moved in flush.moved() {
+            let log = moved.head.log;
+            if let Err(e) = self.heads.take_up(moved) {
+                self.heads.forget(log);
+                refuse(
+                    batch,
+                    |s| s.drafts.iter().any(|d| d.log == log),
+                    &Refused::Error(e),
+                );
+                return None;
+            }
+        }
         for i in 0..batch.len() {
             let Some((submission, _)) = batch.get(i) else {
                 break;
             };
-            let wanted: Vec<_> = submission
-                .drafts
-                .iter()
-                .map(|d| (d.tenant, d.log, opened_kind(&d.body)))
-                .collect();
-            for (tenant, log, opened) in wanted {
-                if let Err(e) = self
-                    .heads
-                    .ensure(&*self.store, tenant, log, opened, now)
-                    .await
-                {
-                    refuse_item(batch, i, Refused::Error(e));
-                    return None;
-                }
+            if let Err(e) = find_heads(&mut self.heads, submission) {
+                refuse_item(batch, i, Refused::Error(e));
+                return None;
             }
         }
-        match Plan::build(&self.heads, batch.iter().map(|(s, _)| s), now) {
-            Ok(plan) => Some(plan),
+        match Plan::build(&self.heads, batch.iter().map(|(s, _)| s), self.clock.now()) {
+            Ok(plan) => Some((flush, plan)),
             Err((item, why)) => {
                 refuse_item(batch, item, why);
                 None
@@ -469,37 +505,66 @@ impl Writer {
         }
     }
 
+    /// What a flush of these submissions is about.
+    fn wanted<'a>(
+        &self,
+        submissions: impl Iterator<Item = &'a Submission>,
+    ) -> (Vec<TenantId>, Vec<Wanted>) {
+        let mut tenants = HashSet::new();
+        let mut logs = HashSet::new();
+        let mut wanted = Vec::new();
+        for submission in submissions {
+            tenants.extend(submission.guard.map(|g| g.tenant));
+            tenants.extend(submission.effects.iter().filter_map(Effect::tenant));
+            for draft in &submission.drafts {
+                tenants.insert(draft.tenant);
+                if logs.insert(draft.log) {
+                    wanted.push(Wanted {
+                        tenant: draft.tenant,
+                        log: draft.log,
+                        known: self.heads.known(draft.log),
+                    });
+                }
+            }
+        }
+        (tenants.into_iter().collect(), wanted)
+    }
+
     /// After the commit: heads move, workers are told, callers go on. In this order, so that a
     /// caller's sign order always finds its leaf already announced to the worker.
-    fn done(&mut self, plan: Plan, batch: Vec<(Submission, Reply)>, now: Micros) {
-        let until = now.plus(self.config.lease);
+    fn done(&mut self, plan: Plan, batch: Vec<(Submission, Reply)>) {
+        for open in &plan.commit.opens {
+            self.heads.opened(open.log, open.index);
+        }
+        for (log, index) in &plan.commit.closes {
+            self.heads.closed(*log, *index);
+        }
         for log in plan.logs {
+            let size = log.frontier.size();
+            let (from_size, leaf_hashes) = self.heads.moved(
+                log.log,
+                log.frontier,
+                log.checkpoint.clone(),
+                log.last_time,
+                log.leaf_hashes,
+            );
             if log.kind == LogKind::Key {
                 let key = KeyId(log.log.0);
                 self.hsm.advance(
                     log.tenant,
                     LogAdvance {
                         key,
-                        from_size: log.old_size,
-                        checkpoint: log.checkpoint.clone(),
-                        leaf_hashes: log.leaf_hashes.clone(),
+                        from_size,
+                        checkpoint: log.checkpoint,
+                        leaf_hashes,
+                        uses: self.heads.uses(log.log, from_size),
                     },
                 );
                 self.moved
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .insert(
-                        key,
-                        (
-                            log.tenant,
-                            log.origin.to_string(),
-                            log.frontier.size(),
-                            log.root,
-                        ),
-                    );
+                    .insert(key, (log.tenant, log.origin.to_string(), size, log.root));
             }
-            self.heads
-                .moved(log.log, log.frontier, log.checkpoint, log.last_time, until);
         }
         countersign_core::failpoint::hit("server.after-announce");
         for ((_, reply), placed) in batch.into_iter().zip(plan.placed) {
@@ -507,7 +572,7 @@ impl Writer {
         }
     }
 
-    /// Hands the worker the leaf hashes from its size to ours.
+    /// Hands the worker the leaf hashes from its size to the log's.
     async fn tell(
         &mut self,
         tenant: TenantId,
@@ -515,12 +580,12 @@ impl Writer {
         worker_size: u64,
     ) -> Result<(), SigningError> {
         let log = LogId::from(key);
-        self.heads
-            .ensure(&*self.store, tenant, log, None, self.clock.now())
-            .await?;
-        let Some((size, checkpoint)) = self.heads.checkpoint(log) else {
-            return Err(SigningError::NotFound);
-        };
+        let head = self
+            .store
+            .head(tenant, log)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        let size = head.size;
         if worker_size > size {
             return Err(SigningError::HistoryRewound {
                 log,
@@ -547,13 +612,15 @@ impl Writer {
         if from < size {
             return Err(SigningError::Unavailable("the worker is far behind".into()));
         }
+        self.heads.told(log, size);
         self.hsm.advance(
             tenant,
             LogAdvance {
                 key,
                 from_size: worker_size,
-                checkpoint,
+                checkpoint: head.checkpoint.into(),
                 leaf_hashes,
+                uses: self.heads.uses(log, worker_size),
             },
         );
         Ok(())
@@ -583,6 +650,21 @@ impl Writer {
             }
         }
     }
+}
+
+/// Makes sure that the head of each log written is here, or the log is about to be opened.
+fn find_heads(heads: &mut Heads, submission: &Submission) -> Result<(), SigningError> {
+    for draft in &submission.drafts {
+        match heads.get(draft.log) {
+            Some(head) if head.tenant == draft.tenant => {}
+            Some(_) => return Err(SigningError::NotFound),
+            None => {
+                let kind = opened_kind(&draft.body).ok_or(SigningError::NotFound)?;
+                heads.unborn(draft.tenant, draft.log, kind)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The kind and key facts of a leaf that opens a log.

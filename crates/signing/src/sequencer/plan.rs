@@ -123,7 +123,7 @@ impl Plan {
         let mut guards = HashSet::new();
         // Tenants that an earlier item of this plan changes.
         let mut changed = HashSet::new();
-        let node = heads.node().node;
+        let node = heads.node();
 
         for (item, submission) in batch.enumerate() {
             if let Some(guard) = submission.guard {

@@ -1,18 +1,15 @@
 //! Logs, leaves, open authorisations, idempotency claims.
 
 super::statements! {
-    HEAD = "SELECT tenant_id, log_id, kind, origin, size, frontier, checkpoint, last_time, lease_epoch \
+    HEAD = "SELECT tenant_id, log_id, kind, origin, size, frontier, checkpoint, last_time, writer_epoch, writer_node \
         FROM logs WHERE tenant_id = $1 AND log_id = $2";
-    HEADS = "SELECT tenant_id, log_id, kind, origin, size, frontier, checkpoint, last_time, lease_epoch \
+    HEADS = "SELECT tenant_id, log_id, kind, origin, size, frontier, checkpoint, last_time, writer_epoch, writer_node \
         FROM logs WHERE tenant_id = $1 ORDER BY log_id";
     /// A log is created by its first leaves; its origin may never have been used before.
     INSERT_LOG = "INSERT INTO logs (tenant_id, log_id, kind, origin, size, frontier, checkpoint, \
-        last_time, lease_node, lease_epoch, lease_until) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
-    LEASE = "SELECT size, lease_node, lease_epoch, lease_until FROM logs \
-        WHERE tenant_id = $1 AND log_id = $2";
-    SET_LEASE = "UPDATE logs SET lease_node = $3, lease_epoch = $4, lease_until = $5 \
-        WHERE tenant_id = $1 AND log_id = $2";
+        last_time, writer_node, writer_epoch) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+    HEAD_SIZE = "SELECT size FROM logs WHERE tenant_id = $1 AND log_id = $2";
 
     LEAVES = "SELECT idx, bytes FROM leaves \
         WHERE tenant_id = $1 AND log_id = $2 AND idx >= $3 ORDER BY idx LIMIT $4";
@@ -25,8 +22,9 @@ super::statements! {
 
     IS_OPEN = "SELECT idx FROM open_authorisations WHERE tenant_id = $1 AND log_id = $2 AND idx = $3";
     /// Crosses tenants: recovery alone. Walks through what is open, not through the past.
-    OPEN_OF_OTHERS = "SELECT tenant_id, log_id, idx, node_id, epoch, claim_principal, claim_key \
-        FROM open_authorisations WHERE node_id <> $1 ORDER BY log_id, idx LIMIT $2";
+    OPEN_OF_THE_DEAD = "SELECT tenant_id, log_id, idx, node_id, epoch, claim_principal, claim_key \
+        FROM open_authorisations WHERE node_id NOT IN (SELECT node_id FROM nodes WHERE ended IS NULL) \
+        ORDER BY log_id, idx LIMIT $1";
 
     CLAIM = "SELECT tenant_id, principal, claim_key, body, state, answer, attempt, log_id, idx, expires \
         FROM claims WHERE tenant_id = $1 AND principal = $2 AND claim_key = $3";

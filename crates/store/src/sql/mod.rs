@@ -19,5 +19,6 @@ pub(crate) use statements;
 
 pub(crate) mod keys;
 pub(crate) mod log;
+pub(crate) mod nodes;
 pub(crate) mod service;
 pub(crate) mod tenants;

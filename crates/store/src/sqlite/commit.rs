@@ -4,10 +4,10 @@
 //! Order: what may refuse comes first (guards, effects, claims, heads), then the rows that cannot.
 
 use super::errors::Stop;
-use super::log::{by_log, kind_name, leased, stored};
+use super::log::{by_log, kind_name, stored};
 use super::many::many;
 use super::writer::{Write, Writer};
-use super::{Bound, claims, keys, service, tenants};
+use super::{Bound, claims, keys, nodes, service, tenants};
 use crate::sql::log as text;
 use countersign_core::ports::rows::{LeafRow, OpenAuthorisation, SubtreeRow};
 use countersign_core::ports::store::{Commit, CommitError, Effect, Guard, LogWrite};
@@ -16,12 +16,12 @@ use std::collections::{HashMap, HashSet};
 
 many! {
     VERSIONS = "SELECT tenant_id, version FROM tenants WHERE tenant_id IN (" ("?") ")";
-    /// The compare-and-swap that makes one history (invariant 3). Renews the lease. The `+` keeps
-    /// the planner at the key.
+    /// The compare-and-swap that makes one history (invariant 3). The `+` keeps the planner at the
+    /// key.
     MOVE_HEADS = "UPDATE logs SET size = v.column3, frontier = v.column4, checkpoint = v.column5, \
-        last_time = v.column6, lease_until = v.column7 FROM (VALUES "
-        ("(?,?,?,?,?,?,?,?,?,?)") ") AS v WHERE logs.tenant_id = v.column1 AND logs.log_id = v.column2 \
-        AND +logs.size = v.column8 AND +logs.lease_node = v.column9 AND +logs.lease_epoch = v.column10";
+        last_time = v.column6, writer_node = v.column7, writer_epoch = v.column8 FROM (VALUES "
+        ("(?,?,?,?,?,?,?,?,?)") ") AS v WHERE logs.tenant_id = v.column1 AND logs.log_id = v.column2 \
+        AND +logs.size = v.column9 AND +logs.writer_epoch <= v.column8";
     INSERT_LEAVES = "INSERT INTO leaves (tenant_id, log_id, idx, hash, bytes) VALUES "
         ("(?,?,?,?,?)") "";
     INSERT_DETAILS = "INSERT INTO leaf_details (tenant_id, log_id, idx, line) VALUES "
@@ -39,16 +39,15 @@ pub(super) async fn commit(
     writer: &Writer,
     node: NodeId,
     now: Micros,
-    lease_until: Micros,
     commit: Commit,
 ) -> Result<(), CommitError> {
     let closes = check(&commit).map_err(|(log, what)| {
         // A mistake of the caller's, met as doubt about the head is: drop it, load it anew.
         tracing::error!(%log, what, "a commit that contradicts itself was refused");
-        CommitError::LostLease { log }
+        CommitError::HeadMoved { log }
     })?;
     let mut write = writer.begin("commit").await?;
-    let result = apply(&mut write, node, now, lease_until, commit, closes).await;
+    let result = apply(&mut write, node, now, commit, closes).await;
     write.finish(result).await
 }
 
@@ -105,10 +104,10 @@ async fn apply(
     write: &mut Write<'_>,
     node: NodeId,
     now: Micros,
-    lease_until: Micros,
     commit: Commit,
     closes: Vec<Close>,
 ) -> Result<(), Stop> {
+    nodes::alive(write, node).await?;
     check_guards(write, commit.guards).await?;
     for (item, effect) in commit.effects {
         apply_effect(write, item, now, effect).await?;
@@ -119,7 +118,7 @@ async fn apply(
     for log_write in commit.writes {
         moves.push(rows.take(log_write)?);
     }
-    move_heads(write, node, lease_until, moves).await?;
+    move_heads(write, node, moves).await?;
     rows.insert(write).await?;
     open(write, commit.opens).await?;
     close(write, closes).await
@@ -318,16 +317,15 @@ impl Rows {
 async fn move_heads(
     write: &mut Write<'_>,
     node: NodeId,
-    lease_until: Micros,
     moves: Vec<Move>,
 ) -> Result<(), Stop> {
     let compares: Vec<_> = moves
         .iter()
-        .map(|m| (m.log.tenant, m.log.log, m.log.old_size, m.log.epoch))
+        .map(|m| (m.log.tenant, m.log.log, m.log.old_size))
         .collect();
     let mut swaps = Vec::with_capacity(moves.len());
     for m in moves {
-        if m.old_size > 0 || !create(write, node, lease_until, &m).await? {
+        if m.old_size > 0 || !create(write, node, &m).await? {
             swaps.push(m);
         }
     }
@@ -341,10 +339,9 @@ async fn move_heads(
                 .bind(m.log.frontier)
                 .bind(m.log.checkpoint)
                 .bind(m.log.last_time.0)
-                .bind(lease_until.0)
-                .bind(m.old_size)
                 .bind(node.as_bytes().to_vec())
                 .bind(m.epoch)
+                .bind(m.old_size)
         })
         .await?;
     if moved == expected {
@@ -352,21 +349,19 @@ async fn move_heads(
     }
     write.start_over().await?;
     let mut lost = None;
-    for (tenant, log, size, epoch) in compares {
+    for (tenant, log, size) in compares {
         let found = write
-            .row("logs", by_log(text::LEASE, tenant, log), leased)
+            .row("logs", by_log(text::HEAD_SIZE, tenant, log), |c| c.u64(0))
             .await?;
         match found {
-            Some(l) if (l.size, l.node, l.epoch) != (size, node, epoch) => {
-                return Err(CommitError::LostLease { log }.into());
-            }
+            Some(now) if now != size => return Err(CommitError::HeadMoved { log }.into()),
             Some(_) => {}
             // Not there although it has leaves, or not made because its id or origin is taken.
             None => lost = lost.or(Some(log)),
         }
     }
     Err(match lost {
-        Some(log) => CommitError::LostLease { log },
+        Some(log) => CommitError::HeadMoved { log },
         None => CommitError::Unavailable("a head was not written".to_owned()),
     }
     .into())
@@ -376,7 +371,6 @@ async fn move_heads(
 async fn create(
     write: &mut Write<'_>,
     node: NodeId,
-    lease_until: Micros,
     m: &Move,
 ) -> Result<bool, Stop> {
     // The tenant must exist; without one there is nothing to create, and the swap below fails.
@@ -397,8 +391,7 @@ async fn create(
         .bind(m.log.checkpoint.clone())
         .bind(m.log.last_time.0)
         .bind(node.as_bytes().to_vec())
-        .bind(m.epoch)
-        .bind(lease_until.0);
+        .bind(m.epoch);
     Ok(write.execute(query).await? == 1)
 }
 

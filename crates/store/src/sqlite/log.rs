@@ -1,15 +1,18 @@
-//! The logs: leases and reads. Writing is in `commit`.
+//! The logs: flushes and reads. Writing is in `commit`.
 
 use super::decode::Columns;
 use super::errors::Stop;
 use super::tenants::by_tenant;
-use super::{Bound, SqliteStore, claims, commit, sql};
+use super::{Bound, SqliteStore, claims, commit, nodes, sql};
 use crate::sql::log as text;
 use async_trait::async_trait;
 use countersign_core::ports::rows::{ClaimKey, ClaimRow, LogHead, LogKind, OpenAuthorisation};
-use countersign_core::ports::store::{Commit, CommitError, Lease, LogStore, Read, StoreError};
+use super::writer::Writer;
+use countersign_core::ports::store::{
+    Commit, CommitError, Flush, LogStore, Moved, Read, StoreError, Wanted,
+};
 use countersign_core::{LogId, Micros, NodeId, TenantId};
-use std::time::Duration;
+use std::sync::Arc;
 
 /// Rows forgotten per write: a flush that waits behind it waits a few milliseconds at most.
 const FORGET_AT_ONCE: i64 = 500;
@@ -19,53 +22,32 @@ const MAX_LEAVES: u32 = 256;
 
 #[async_trait]
 impl LogStore for SqliteStore {
-    async fn commit(
+    async fn flush(
         &self,
         node: NodeId,
-        now: Micros,
-        lease: Duration,
-        commit: Commit,
-    ) -> Result<(), CommitError> {
-        commit::commit(&self.writer, node, now, now.plus(lease), commit).await
-    }
-
-    async fn lease(
-        &self,
-        tenant: TenantId,
-        log: LogId,
-        node: NodeId,
-        now: Micros,
-        lease: Duration,
-        alone: bool,
-    ) -> Result<Option<Lease>, CommitError> {
-        let mut write = self.writer.begin("lease").await?;
-        let result = async {
-            let Some(held) = write
-                .row("logs", by_log(text::LEASE, tenant, log), leased)
-                .await?
-            else {
-                return Ok(None);
-            };
-            let epoch = if held.node == node {
-                held.epoch
-            } else if alone || held.until <= now {
-                held.epoch.saturating_add(1)
-            } else {
-                return Ok(Some(Lease::Other {
-                    node: held.node,
-                    until: held.until,
-                }));
-            };
-            let until = now.plus(lease);
-            let query = by_log(text::SET_LEASE, tenant, log)
-                .bind(node.as_bytes().to_vec())
-                .bind(stored(epoch)?)
-                .bind(until.0);
-            write.execute(query).await?;
-            Ok(Some(Lease::Held { epoch, until }))
+        _tenants: Vec<TenantId>,
+        wanted: Vec<Wanted>,
+    ) -> Result<Box<dyn Flush>, CommitError> {
+        // One process owns the file: nobody else moves a head that this process knows.
+        let mut moved = Vec::new();
+        for w in wanted {
+            if w.known.is_none()
+                && let Some(head) = self
+                    .head(w.tenant, w.log)
+                    .await
+                    .map_err(|e| CommitError::Unavailable(e.to_string()))?
+            {
+                moved.push(Moved {
+                    head,
+                    leaf_hashes: Vec::new(),
+                });
+            }
         }
-        .await;
-        write.finish(result).await
+        Ok(Box::new(SqliteFlush {
+            writer: self.writer.clone(),
+            node,
+            moved,
+        }))
     }
 
     async fn head(&self, tenant: TenantId, log: LogId) -> Read<Option<LogHead>> {
@@ -133,10 +115,8 @@ impl LogStore for SqliteStore {
             .await
     }
 
-    async fn open_authorisations(&self, node: NodeId, limit: u32) -> Read<Vec<OpenAuthorisation>> {
-        let query = sql(text::OPEN_OF_OTHERS)
-            .bind(node.as_bytes().to_vec())
-            .bind(i64::from(limit));
+    async fn open_authorisations(&self, limit: u32) -> Read<Vec<OpenAuthorisation>> {
+        let query = sql(text::OPEN_OF_THE_DEAD).bind(i64::from(limit));
         self.read("open_authorisations", query, open_row).await
     }
 
@@ -163,25 +143,30 @@ impl LogStore for SqliteStore {
                 }
             }
         }
+        let mut write = self.writer.begin("forget").await?;
+        let query = sql(crate::sql::nodes::FORGET_NODES).bind(nodes::now().minus(nodes::SHOWN).0);
+        let rows = write.execute(query).await;
+        forgotten += write.finish(rows).await?;
         Ok(forgotten)
     }
 }
 
-/// Who holds a log, and where its head is.
-pub(super) struct Leased {
-    pub(super) size: u64,
-    pub(super) node: NodeId,
-    pub(super) epoch: u64,
-    until: Micros,
+/// A flush; the one writing connection is taken only when it commits.
+struct SqliteFlush {
+    writer: Arc<Writer>,
+    node: NodeId,
+    moved: Vec<Moved>,
 }
 
-pub(super) fn leased(c: &Columns<'_>) -> Read<Leased> {
-    Ok(Leased {
-        size: c.u64(0)?,
-        node: NodeId(c.uuid(1)?),
-        epoch: c.u64(2)?,
-        until: c.micros(3)?,
-    })
+#[async_trait]
+impl Flush for SqliteFlush {
+    fn moved(&mut self) -> Vec<Moved> {
+        std::mem::take(&mut self.moved)
+    }
+
+    async fn commit(self: Box<Self>, now: Micros, commit: Commit) -> Result<(), CommitError> {
+        commit::commit(&self.writer, self.node, now, commit).await
+    }
 }
 
 /// A statement whose first values are the tenant and the log.
@@ -237,6 +222,7 @@ fn head_row(c: &Columns<'_>) -> Read<LogHead> {
         checkpoint: c.text(6)?,
         last_time: c.micros(7)?,
         epoch: c.u64(8)?,
+        writer: NodeId(c.uuid(9)?),
     })
 }
 

@@ -7,6 +7,7 @@ mod errors;
 mod keys;
 mod log;
 mod many;
+mod nodes;
 mod open;
 mod service;
 mod tenants;
@@ -37,7 +38,7 @@ type Bound = Query<'static, Sqlite, SqliteArguments>;
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    writer: Writer,
+    writer: Arc<Writer>,
     readers: SqlitePool,
     rows_read: Arc<AtomicU64>,
     /// Holds the lock that says this process owns the file; released when the store is dropped.

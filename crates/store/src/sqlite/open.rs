@@ -140,7 +140,7 @@ impl SqliteStore {
             .map_err(|e| database(&path, &e))?;
         let rows_read = Arc::new(AtomicU64::new(0));
         Ok(Self {
-            writer: Writer::new(writing, rows_read.clone()),
+            writer: Writer::new(writing, rows_read.clone()).into(),
             path,
             readers,
             rows_read,

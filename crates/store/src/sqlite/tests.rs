@@ -78,7 +78,15 @@ fn leaves(old_size: u64, count: u64, bytes: usize) -> Commit {
 }
 
 async fn commit(store: &SqliteStore, node: NodeId, what: Commit) -> Result<(), CommitError> {
-    store.commit(node, Micros(1), LEASE, what).await
+    // Refused if it joined before.
+    let _ = store.join(node, "test", LEASE).await;
+    let wanted = what.writes.iter().map(|w| Wanted {
+        tenant: w.tenant,
+        log: w.log,
+        known: Some(w.old_size),
+    });
+    let flush = store.flush(node, what.tenants(), wanted.collect());
+    flush.await?.commit(Micros(1), what).await
 }
 
 async fn size(store: &SqliteStore) -> u64 {
@@ -315,7 +323,7 @@ async fn the_schema_itself_refuses_to_rewrite_a_log() {
         "DELETE FROM leaves WHERE idx = 2",
         "UPDATE logs SET size = 2",
         "UPDATE logs SET origin = 'other'",
-        "UPDATE logs SET lease_epoch = 0",
+        "UPDATE logs SET writer_epoch = 0",
         "DELETE FROM logs",
         "INSERT INTO leaves (tenant_id, log_id, idx, hash, bytes) \
          SELECT randomblob(16), log_id, 9, hash, bytes FROM leaves WHERE idx = 0",
@@ -384,6 +392,7 @@ fn statements() -> Vec<(&'static str, &'static str, &'static str)> {
         sql::tenants::ALL,
         sql::keys::ALL,
         sql::log::ALL,
+        sql::nodes::ALL,
         sql::service::ALL,
         &commit::all_many(),
         &claims::all_many(),
@@ -411,7 +420,9 @@ async fn no_statement_walks_through_a_table() {
             let walks = tables
                 .iter()
                 .any(|table| step.split(' ').take(2).eq(["SCAN", table]))
-                && (name, step.as_str()) != ("OPEN_OF_OTHERS", "SCAN open_authorisations");
+                && !(name == "OPEN_OF_THE_DEAD" && step == "SCAN open_authorisations")
+                // As many rows as countersignd was started in the last day.
+                && !step.starts_with("SCAN nodes");
             println!("{name}: {step}");
             assert!(!walks, "{name}: {step}");
         }
@@ -423,7 +434,12 @@ fn each_statement_names_its_columns_and_its_tenant() {
     // Service rows are nobody's; the others say in their comments why they cross tenants.
     let without_tenant = [
         "TENANT_BY_NAME",
-        "OPEN_OF_OTHERS",
+        "OPEN_OF_THE_DEAD",
+        "IS_ALIVE",
+        "NODES",
+        "JOIN",
+        "RENEW",
+        "END",
         "SERVICE_KEYS",
         "NEWEST_SERVICE_KEY",
         "INSERT_SERVICE_KEY",

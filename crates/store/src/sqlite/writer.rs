@@ -69,8 +69,8 @@ impl Writer {
         self.place.lock().await
     }
 
-    pub(super) async fn close(self) {
-        if let Some(connection) = self.place.into_inner()
+    pub(super) async fn close(&self) {
+        if let Some(connection) = self.place.lock().await.take()
             && let Err(e) = connection.close().await
         {
             tracing::warn!(error = %e, "the database's writing connection did not close cleanly");

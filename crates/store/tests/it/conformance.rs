@@ -4,7 +4,7 @@
 use crate::model::*;
 use countersign_core::ports::rows::*;
 use countersign_core::ports::store::*;
-use countersign_core::{GrantId, KeyState, LogId, Micros, NodeId, TenantId};
+use countersign_core::{GrantId, KeyState, Micros, NodeId, TenantId};
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,8 +71,9 @@ mod sqlite {
         a_log_grows_and_is_created_once
         a_fork_is_refused
         an_origin_is_never_reused
-        a_lost_lease_refuses
-        a_lease_is_renewed_by_writing_and_taken_over_when_it_ends
+        an_epoch_never_falls
+        a_flush_tells_what_others_wrote
+        a_buried_node_writes_nothing
         a_moved_guard_voids_the_decision
         effects_move_the_version_on
         claims_are_taken_once
@@ -80,7 +81,7 @@ mod sqlite {
         effects_conflict_by_name
         a_failing_item_leaves_nothing
         a_token_is_new_exactly_once
-        open_authorisations_are_others_and_end_with_their_outcome
+        open_authorisations_are_the_deads_and_end_with_their_outcome
         a_commit_that_contradicts_itself_is_refused
         what_expired_is_forgotten_and_no_more
         the_operator_is_registered_once
@@ -236,13 +237,13 @@ async fn a_log_grows_and_is_created_once<E: Empty>() {
     let again = Log::of_tenant(it.id()).append(1);
     assert_eq!(
         commit(s, node, writes([again])).await,
-        Err(CommitError::LostLease { log: log.id })
+        Err(CommitError::HeadMoved { log: log.id })
     );
     // A log of a tenant that does not exist is not created either.
     let nobody = TenantId::new();
     assert_eq!(
         commit(s, node, writes([Log::of_tenant(nobody).append(1)])).await,
-        Err(CommitError::LostLease { log: nobody.into() })
+        Err(CommitError::HeadMoved { log: nobody.into() })
     );
     assert_eq!(s.head(nobody, nobody.into()).await.unwrap(), None);
     // A checkpoint may be signed anew without a leaf.
@@ -264,7 +265,7 @@ async fn a_fork_is_refused<E: Empty>() {
         let forked = fork.clone().append(count);
         assert_eq!(
             commit(s, node, writes([forked])).await,
-            Err(CommitError::LostLease { log: log.id })
+            Err(CommitError::HeadMoved { log: log.id })
         );
     }
     fork = log.clone();
@@ -278,7 +279,7 @@ async fn a_fork_is_refused<E: Empty>() {
     for racer in racers.collect::<Vec<_>>() {
         match racer.await.unwrap() {
             Ok(()) => won += 1,
-            Err(e) => assert_eq!(e, CommitError::LostLease { log: log.id }),
+            Err(e) => assert_eq!(e, CommitError::HeadMoved { log: log.id }),
         }
     }
     assert_eq!(won, 1);
@@ -295,34 +296,25 @@ async fn an_origin_is_never_reused<E: Empty>() {
     write.origin = s.head(it.id(), log.id).await.unwrap().unwrap().origin;
     assert_eq!(
         commit(s, node, writes([write])).await,
-        Err(CommitError::LostLease { log: other.id })
+        Err(CommitError::HeadMoved { log: other.id })
     );
     check_logs(s, it.id()).await;
 }
 
-async fn a_lost_lease_refuses<E: Empty>() {
+async fn an_epoch_never_falls<E: Empty>() {
     let db = E::empty().await;
     let (s, node, other) = (&**db.store(), NodeId::new(), NodeId::new());
     let it = Everything::named("acme");
     let (mut log, mut key_log) = it.create(s, node).await;
-    let lost = Err(CommitError::LostLease { log: log.id });
-    assert_eq!(
-        commit(s, other, writes([log.clone().append(1)])).await,
-        lost
-    );
-    let mut old_epoch = log.clone();
-    old_epoch.epoch = 0;
-    assert_eq!(commit(s, node, writes([old_epoch.append(1)])).await, lost);
-
-    let taken = s.lease(it.id(), log.id, other, NOW, LEASE, true).await;
-    let epoch = 2;
-    let until = NOW.plus(LEASE);
-    assert_eq!(taken.unwrap(), Some(Lease::Held { epoch, until }));
-    // One log lost, one not: neither is written, and the error names the lost one.
-    let both = writes([key_log.clone().append(1), log.clone().append(1)]);
-    assert_eq!(commit(s, node, both).await, lost);
-    log.epoch = epoch;
+    log.epoch = 2;
     commit(s, other, writes([log.append(1)])).await.unwrap();
+    let head = s.head(it.id(), log.id).await.unwrap().unwrap();
+    assert_eq!((head.epoch, head.writer), (2, other));
+    // One head that cannot move, one that can: neither is written, and the error names the first.
+    let mut fallen = log.clone();
+    fallen.epoch = 1;
+    let both = writes([key_log.clone().append(1), fallen.append(1)]);
+    assert!(commit(s, node, both).await.is_err());
     commit(s, node, writes([key_log.append(1)])).await.unwrap();
     let heads = check_logs(s, it.id()).await;
     let mut sizes: Vec<_> = heads.iter().map(|h| (h.size, h.epoch)).collect();
@@ -330,45 +322,86 @@ async fn a_lost_lease_refuses<E: Empty>() {
     assert_eq!(sizes, [(2, 1), (6, 2)]);
 }
 
-async fn a_lease_is_renewed_by_writing_and_taken_over_when_it_ends<E: Empty>() {
+async fn a_flush_tells_what_others_wrote<E: Empty>() {
+    let db = E::empty().await;
+    let (s, node) = (&**db.store(), NodeId::new());
+    let it = Everything::named("acme");
+    let (mut log, key_log) = it.create(s, node).await;
+    let wanted = |log: &Log, known| Wanted {
+        tenant: it.id(),
+        log: log.id,
+        known,
+    };
+    let size = s.head(it.id(), log.id).await.unwrap().unwrap().size;
+    commit(s, node, writes([log.append(3)])).await.unwrap();
+    let now = s.head(it.id(), log.id).await.unwrap().unwrap();
+    // Not known at all: the head alone. A log that is nowhere is absent, and another tenant's is.
+    let nowhere = Log::of_key(it.id(), countersign_core::KeyId::new());
+    let foreign = Wanted {
+        tenant: TenantId::new(),
+        log: key_log.id,
+        known: None,
+    };
+    let all = vec![wanted(&log, None), wanted(&nowhere, None), foreign];
+    let mut flush = s.flush(node, vec![it.id()], all).await.unwrap();
+    let moved = flush.moved();
+    assert_eq!(moved.len(), 1);
+    assert_eq!((&moved[0].head, moved[0].leaf_hashes.len()), (&now, 0));
+    assert!(flush.moved().is_empty());
+    drop(flush);
+    if s.shared() {
+        // Known, and behind: the head with what lies between.
+        let behind = vec![wanted(&log, Some(size))];
+        let mut flush = s.flush(node, vec![it.id()], behind).await.unwrap();
+        let moved = flush.moved();
+        drop(flush);
+        let between = s.hashes(it.id(), log.id, 0, size, 3).await.unwrap();
+        assert_eq!((&moved[0].head, &moved[0].leaf_hashes), (&now, &between));
+    }
+    // Known and right: nothing to tell.
+    let right = vec![wanted(&log, Some(now.size))];
+    let mut flush = s.flush(node, vec![it.id()], right).await.unwrap();
+    assert!(flush.moved().is_empty());
+    drop(flush);
+    // None of these flushes wrote anything.
+    assert_eq!(s.head(it.id(), log.id).await.unwrap().unwrap(), now);
+}
+
+async fn a_buried_node_writes_nothing<E: Empty>() {
     let db = E::empty().await;
     let (s, node, other) = (&**db.store(), NodeId::new(), NodeId::new());
     let it = Everything::named("acme");
+    let joined = s.join(other, "stalled", Duration::ZERO).await.unwrap();
     let (mut log, _) = it.create(s, node).await;
-    let id = log.id;
-    let lease = async |who, now, alone| s.lease(it.id(), id, who, now, LEASE, alone).await.unwrap();
-    let ends = NOW.plus(LEASE);
-    let held_by_node = |until| Some(Lease::Other { node, until });
-    assert_eq!(lease(other, NOW, false).await, held_by_node(ends));
-    let just_before = Micros(ends.0 - 1);
-    assert_eq!(lease(other, just_before, false).await, held_by_node(ends));
-    // Writing renews …
-    let renewed = just_before.plus(LEASE);
-    s.commit(node, just_before, LEASE, writes([log.append(1)]))
-        .await
-        .unwrap();
-    assert_eq!(lease(other, ends, false).await, held_by_node(renewed));
-    // … and so does asking. One's own lease keeps its epoch, even after it ended.
-    let late = renewed.plus(Duration::from_secs(1));
-    let until = late.plus(LEASE);
-    assert_eq!(
-        lease(node, late, false).await,
-        Some(Lease::Held { epoch: 1, until })
-    );
-    // A take-over raises the epoch each time.
-    let until = until.plus(LEASE);
-    assert_eq!(
-        lease(other, late.plus(LEASE), false).await,
-        Some(Lease::Held { epoch: 2, until })
-    );
-    let again = lease(node, late.plus(LEASE), true).await;
-    assert_eq!(again, Some(Lease::Held { epoch: 3, until }));
-    assert_eq!(
-        s.lease(it.id(), LogId::new(), node, NOW, LEASE, true).await,
-        Ok(None)
-    );
-    let head = s.head(it.id(), log.id).await.unwrap().unwrap();
-    assert_eq!(head.epoch, 3);
+    let row = |rows: Vec<NodeRow>, of| rows.into_iter().find(|r| r.node == of);
+    let known = row(s.nodes().await.unwrap(), other).unwrap();
+    assert_eq!((known.name.as_str(), known.ended), ("stalled", None));
+    assert!(known.joined >= joined.minus(Duration::from_secs(1)) && known.until <= known.joined);
+    commit(s, other, writes([log.append(1)])).await.unwrap();
+    // Its lease is over: whoever looks first buries it, once. Nobody buries himself.
+    assert!(s.renew(node, LEASE).await.unwrap() >= joined);
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let buried = s.bury(node).await.unwrap();
+    assert_eq!(buried.iter().map(|b| b.node).collect::<Vec<_>>(), [other]);
+    assert!(s.bury(node).await.unwrap().is_empty());
+    assert!(row(s.nodes().await.unwrap(), other).unwrap().ended.is_some());
+    let size = s.head(it.id(), log.id).await.unwrap().unwrap().size;
+    let late = commit(s, other, writes([log.clone().append(1)])).await;
+    assert_eq!(late, Err(CommitError::Buried));
+    assert_eq!(s.renew(other, LEASE).await, Err(CommitError::Buried));
+    assert_eq!(s.head(it.id(), log.id).await.unwrap().unwrap().size, size);
+    // One that never joined is not alive either; one that leaves is buried by its own hand.
+    let nobody = s.flush(NodeId::new(), vec![it.id()], Vec::new()).await;
+    let never = match nobody {
+        Ok(flush) => flush.commit(NOW, writes([log.clone().append(1)])).await,
+        Err(e) => Err(e),
+    };
+    assert_eq!(never, Err(CommitError::Buried));
+    commit(s, node, writes([log.append(1)])).await.unwrap();
+    s.leave(node).await.unwrap();
+    let gone = commit(s, node, writes([log.append(1)])).await;
+    assert_eq!(gone, Err(CommitError::Buried));
+    check_logs(s, it.id()).await;
 }
 
 async fn a_moved_guard_voids_the_decision<E: Empty>() {
@@ -732,7 +765,7 @@ async fn a_failing_item_leaves_nothing<E: Empty>() {
         s,
         node,
         Commit {
-            opens: vec![it.open(node, 1)],
+            opens: vec![it.open(dead(), 1)],
             ..writes([key_log.append(1)])
         },
     )
@@ -741,7 +774,7 @@ async fn a_failing_item_leaves_nothing<E: Empty>() {
     let before = (
         s.tenant(it.id()).await.unwrap(),
         s.heads(it.id()).await.unwrap(),
-        s.open_authorisations(NodeId::new(), 9).await.unwrap(),
+        s.open_authorisations(9).await.unwrap(),
     );
     let newcomer = Everything::named("newcomer");
     // Everything a flush can hold, and one thing in it that fails: a different one each time.
@@ -756,7 +789,7 @@ async fn a_failing_item_leaves_nothing<E: Empty>() {
                 version: Everything::VERSION,
             }],
             claims: vec![(11, ClaimWrite::First(it.claim("a", 2)))],
-            opens: vec![it.open(node, 2)],
+            opens: vec![it.open(dead(), 2)],
             closes: vec![(key_log.id, 1)],
             ..effects(all)
         }
@@ -787,7 +820,7 @@ async fn a_failing_item_leaves_nothing<E: Empty>() {
         let after = (
             s.tenant(it.id()).await.unwrap(),
             s.heads(it.id()).await.unwrap(),
-            s.open_authorisations(NodeId::new(), 9).await.unwrap(),
+            s.open_authorisations(9).await.unwrap(),
         );
         assert_eq!(after, before, "{name}");
         assert_eq!(s.tenant(newcomer.id()).await.unwrap(), None, "{name}");
@@ -827,7 +860,7 @@ async fn a_token_is_new_exactly_once<E: Empty>() {
     assert!(s.first_use(a, "iss", [7; 32], Micros(10)).await.unwrap());
 }
 
-async fn open_authorisations_are_others_and_end_with_their_outcome<E: Empty>() {
+async fn open_authorisations_are_the_deads_and_end_with_their_outcome<E: Empty>() {
     let db = E::empty().await;
     let (s, node, next) = (&**db.store(), NodeId::new(), NodeId::new());
     let it = Everything::named("acme");
@@ -840,28 +873,31 @@ async fn open_authorisations_are_others_and_end_with_their_outcome<E: Empty>() {
         ..writes([log.append(3)])
     };
     commit(s, node, begin).await.unwrap();
-    assert_eq!(s.open_authorisations(node, 9).await.unwrap(), []);
-    assert_eq!(s.open_authorisations(next, 9).await.unwrap(), opens);
+    // A living node's own; a dead one's are everybody's.
+    assert_eq!(s.open_authorisations(9).await.unwrap(), []);
+    s.leave(node).await.unwrap();
+    log.epoch += 1;
+    assert_eq!(s.open_authorisations(9).await.unwrap(), opens);
     assert_eq!(
-        s.open_authorisations(next, 2).await.unwrap().as_slice(),
+        s.open_authorisations(2).await.unwrap().as_slice(),
         opens.get(..2).unwrap()
     );
     let mut outcome = |closes: &[u64]| Commit {
         closes: closes.iter().map(|i| (log.id, *i)).collect(),
         ..writes([log.append(closes.len())])
     };
-    commit(s, node, outcome(&[3, 1])).await.unwrap();
-    let left = s.open_authorisations(next, 9).await.unwrap();
+    commit(s, next, outcome(&[3, 1])).await.unwrap();
+    let left = s.open_authorisations(9).await.unwrap();
     assert_eq!(left.as_slice(), opens.get(1..2).unwrap());
     // A second outcome for the same authorisation would contradict the log.
     assert_eq!(
-        commit(s, node, outcome(&[2, 1])).await,
+        commit(s, next, outcome(&[2, 1])).await,
         Err(CommitError::NotOpen {
             log: it.key.id.into(),
             index: 1
         })
     );
-    assert_eq!(s.open_authorisations(next, 9).await.unwrap(), left);
+    assert_eq!(s.open_authorisations(9).await.unwrap(), left);
     check_logs(s, it.id()).await;
 }
 
@@ -876,11 +912,11 @@ async fn a_commit_that_contradicts_itself_is_refused<E: Empty>() {
     let mut twice = good();
     twice.writes.push(key_log.clone().append(2));
     let mut no_leaf = good();
-    no_leaf.opens.push(it.open(node, 3));
+    no_leaf.opens.push(it.open(dead(), 3));
     let mut old_leaf = good();
-    old_leaf.opens.push(it.open(node, 0));
+    old_leaf.opens.push(it.open(dead(), 0));
     let mut not_theirs = good();
-    let mut open = it.open(node, 1);
+    let mut open = it.open(dead(), 1);
     open.tenant = TenantId::new();
     not_theirs.opens.push(open);
     let mut no_outcome = good();
@@ -903,7 +939,7 @@ async fn a_commit_that_contradicts_itself_is_refused<E: Empty>() {
     ] {
         assert_eq!(
             commit(s, node, commit_).await,
-            Err(CommitError::LostLease { log: key_log.id }),
+            Err(CommitError::HeadMoved { log: key_log.id }),
             "{name}"
         );
     }
@@ -1012,7 +1048,7 @@ async fn a_flush_of_many_is_one_commit<E: Empty>() {
     let mut flush = Commit::default();
     for (item, (it, log)) in all.iter_mut().enumerate() {
         flush.writes.push(log.append(1));
-        flush.opens.push(it.open(node, 1));
+        flush.opens.push(it.open(dead(), 1));
         flush
             .claims
             .push((item, ClaimWrite::First(it.claim("a", 1))));
@@ -1026,7 +1062,7 @@ async fn a_flush_of_many_is_one_commit<E: Empty>() {
     for (item, (it, log)) in all.iter_mut().enumerate() {
         flush.writes.push(log.append(2));
         flush.closes.push((log.id, 1));
-        flush.opens.push(it.open(node, 3));
+        flush.opens.push(it.open(dead(), 3));
         flush
             .claims
             .push((item, ClaimWrite::First(it.claim("b", 3))));
@@ -1056,7 +1092,7 @@ async fn a_flush_of_many_is_one_commit<E: Empty>() {
         assert_eq!(b, Some(it.claim("b", 3)));
         assert_eq!(s.head(it.id(), log.id).await.unwrap().unwrap().size, 4);
     }
-    let open = s.open_authorisations(NodeId::new(), 999).await.unwrap();
+    let open = s.open_authorisations(999).await.unwrap();
     assert_eq!(open.len(), all.len());
     assert!(open.iter().all(|o| o.index == 3));
 }

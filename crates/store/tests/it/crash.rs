@@ -38,12 +38,8 @@ async fn child() {
     let (it, node) = (it(), NodeId::new());
     let mut log = match store.head(it.id(), log_id()).await.unwrap() {
         Some(head) => {
-            let lease = store.lease(it.id(), log_id(), node, NOW, LEASE, true).await;
-            let Some(Lease::Held { epoch, .. }) = lease.unwrap() else {
-                panic!("{head:?}")
-            };
             Log {
-                epoch,
+                epoch: head.epoch + 1,
                 ..Log::at(&head)
             }
         }
@@ -62,10 +58,10 @@ async fn child() {
     println!("started");
     for round in 0.. {
         let first = log.size();
-        let open = store.open_authorisations(NodeId::new(), 9).await.unwrap();
+        let open = store.open_authorisations(9).await.unwrap();
         let mut flush = writes([log.append(1 + round % 40)]);
         let claim = it.claim(&format!("k{first}"), first);
-        let mut opening = it.open(node, first);
+        let mut opening = it.open(dead(), first);
         opening.claim = Some(claim.key.clone());
         flush.opens.push(opening);
         flush.claims.push((0, ClaimWrite::First(claim)));
@@ -144,7 +140,7 @@ async fn check(database: &Path, acknowledged: u64) -> u64 {
         size >= acknowledged,
         "{size} of {acknowledged} acknowledged"
     );
-    let open = store.open_authorisations(NodeId::new(), 99).await.unwrap();
+    let open = store.open_authorisations(99).await.unwrap();
     assert_eq!(
         open.len(),
         usize::from(size > 0),

@@ -6,7 +6,7 @@ use countersign_core::ports::rows::{
     LeafRow, LogHead, LogKind, MemberRow, OpenAuthorisation, OrderRow, OrderState, Role, SignerRow,
     SubtreeRow, TenantPolicy, TenantRow,
 };
-use countersign_core::ports::store::{Commit, CommitError, Effect, LogWrite, Store};
+use countersign_core::ports::store::{Commit, CommitError, Effect, LogWrite, Store, Wanted};
 use countersign_core::{
     GrantId, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, KeyState, LogId, Micros, NodeId,
     OrderId, TenantId,
@@ -109,9 +109,22 @@ fn checkpoint(origin: &str, size: u64, root: &[u8; 32]) -> String {
     format!("{origin}\n{size}\n{}\n", hex::encode(root))
 }
 
+/// A node that never joined: what it left open is there for recovery.
+pub fn dead() -> NodeId {
+    NodeId(uuid::Uuid::from_u128(0xdead))
+}
+
 /// Commits as `node`, at a fixed time.
 pub async fn commit(store: &impl Store, node: NodeId, commit: Commit) -> Result<(), CommitError> {
-    store.commit(node, NOW, LEASE, commit).await
+    // Refused if it joined before, whether it still lives or not.
+    let _ = store.join(node, "test", LEASE).await;
+    let wanted = commit.writes.iter().map(|w| Wanted {
+        tenant: w.tenant,
+        log: w.log,
+        known: Some(w.old_size),
+    });
+    let flush = store.flush(node, commit.tenants(), wanted.collect());
+    flush.await?.commit(NOW, commit).await
 }
 
 /// A commit of effects alone, numbered in order.

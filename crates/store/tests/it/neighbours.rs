@@ -5,7 +5,7 @@ use crate::model::*;
 use countersign_core::KeyState;
 use countersign_core::ports::rows::{ClaimKey, TenantPolicy};
 use countersign_core::ports::store::*;
-use countersign_core::{LogId, Micros, NodeId, TenantId};
+use countersign_core::{LogId, NodeId, TenantId};
 use countersign_store::SqliteStore;
 use proptest::prelude::*;
 
@@ -60,7 +60,7 @@ async fn two_tenants(case: Case) {
             claims: claims
                 .map(|(i, key)| (i, ClaimWrite::First(it.claim(key, first))))
                 .collect(),
-            opens: vec![it.open(node, first)],
+            opens: vec![it.open(dead(), first)],
             ..Commit::default()
         };
         commit(&store, node, flush).await.unwrap();
@@ -179,8 +179,13 @@ async fn writes_nothing(s: &SqliteStore, node: NodeId, owner: &Everything, asker
     let me = asker.id();
     let key = owner.key.id;
     for log in [LogId::from(owner.id()), LogId::from(key)] {
-        let lease = s.lease(me, log, NodeId::new(), Micros(i64::MAX), LEASE, true);
-        assert_eq!(lease.await, Ok(None));
+        let foreign = Wanted {
+            tenant: me,
+            log,
+            known: None,
+        };
+        let flush = s.flush(node, vec![me], vec![foreign]).await;
+        assert!(flush.unwrap().moved().is_empty());
         let head = s.head(owner.id(), log).await.unwrap().unwrap();
         let mut theirs = Log::at(&head);
         theirs.tenant = me;
@@ -190,14 +195,14 @@ async fn writes_nothing(s: &SqliteStore, node: NodeId, owner: &Everything, asker
         };
         assert_eq!(
             commit(s, node, outcome).await,
-            Err(CommitError::LostLease { log })
+            Err(CommitError::HeadMoved { log })
         );
         // Nor does an id of theirs make a log of mine.
         let mut begun = Log::of_tenant(me);
         begun.id = log;
         assert_eq!(
             commit(s, node, writes([begun.append(1)])).await,
-            Err(CommitError::LostLease { log })
+            Err(CommitError::HeadMoved { log })
         );
     }
     let mut order = owner.order.clone();
@@ -252,6 +257,6 @@ async fn picture(s: &SqliteStore, both: &[Everything]) -> String {
         );
         all.push_str(&format!("{rows:?}"));
     }
-    let open = s.open_authorisations(NodeId::new(), 99).await.unwrap();
+    let open = s.open_authorisations(99).await.unwrap();
     format!("{all}{open:?}")
 }

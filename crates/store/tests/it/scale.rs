@@ -53,7 +53,7 @@ async fn a_million_leaves_are_appended_to_and_started_from_by_their_right_edge()
     };
     let authorise = Commit {
         guards: vec![guard],
-        opens: vec![it.open(node, LEAVES)],
+        opens: vec![it.open(dead(), LEAVES)],
         claims: vec![(0, ClaimWrite::First(it.claim("a", LEAVES)))],
         ..writes([log.append(1)])
     };
@@ -206,14 +206,14 @@ async fn measure() {
             let mut flush = writes([log.append_rows(rows)]);
             for i in 0..64 {
                 let index = first + i * step;
-                flush.opens.push(it.open(node, index));
+                flush.opens.push(it.open(dead(), index));
                 if claims {
                     let key = format!("0190a0b0-{round:04}-{i:04}-{}", "c".repeat(12));
                     let claim = ClaimWrite::First(it.claim(&key, index));
                     flush.claims.push((0, claim));
                 }
             }
-            let open = store.open_authorisations(NodeId::new(), 999).await.unwrap();
+            let open = store.open_authorisations(999).await.unwrap();
             if round > 0 {
                 let own = open.iter().map(|o| (o.log, o.index));
                 flush.closes.extend(own);
@@ -241,7 +241,7 @@ async fn measure() {
             cpu.push(cpu_time() - before);
         }
         // Ends with every authorisation closed, for the next part to begin anew.
-        let open = store.open_authorisations(NodeId::new(), 999).await.unwrap();
+        let open = store.open_authorisations(999).await.unwrap();
         let rows = open
             .iter()
             .map(|_| leaf(outcome.clone().into_bytes(), None))
