@@ -2,13 +2,13 @@
 //! key and service-token key, wrapped in the database under the deployment's sealing key.
 
 use crate::{Service, SigningError};
+use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use countersign_core::ports::rows::ServiceKeyRow;
 use countersign_core::ports::store::ServiceStore;
 use countersign_core::{Clock, Micros};
-use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretBox};
 use std::sync::Arc;
 use zeroize::Zeroizing;

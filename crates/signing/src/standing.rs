@@ -83,7 +83,9 @@ impl Standing {
 /// Nanoseconds since the machine started, suspended time included (`CLOCK_BOOTTIME`, clock_gettime(2)).
 pub(crate) fn boot_time() -> i64 {
     let t = clock_gettime(ClockId::Boottime);
-    t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec)
+    t.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(t.tv_nsec)
 }
 
 impl Service {
@@ -168,8 +170,17 @@ mod tests {
     #[test]
     fn a_clock_far_from_the_databases_lets_nothing_out() {
         let standing = Standing::alone();
-        for (ours, good) in [(0, true), (29, true), (-29, true), (31, false), (-31, false)] {
-            standing.skewed(Micros::from_seconds(1000 + ours), Micros::from_seconds(1000));
+        for (ours, good) in [
+            (0, true),
+            (29, true),
+            (-29, true),
+            (31, false),
+            (-31, false),
+        ] {
+            standing.skewed(
+                Micros::from_seconds(1000 + ours),
+                Micros::from_seconds(1000),
+            );
             assert_eq!(standing.good().is_ok(), good, "{ours} s");
         }
     }

@@ -7,6 +7,7 @@
 use super::SKEW_S;
 use super::id_token::{TokenError, VerifiedToken};
 use super::jws::{Parts, PublicKey};
+use arc_swap::ArcSwap;
 use countersign_core::ports::rows::IssuerKind;
 use countersign_core::{Micros, SignerLabel, TenantId, TenantName};
 use countersign_signing::ServiceTokenKey;
@@ -15,7 +16,6 @@ use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;

@@ -58,7 +58,12 @@ async fn readyz(State(api): State<Api>) -> Response {
     let body = Ready {
         ready,
         database: database.to_owned(),
-        node: if state.standing.is_ok() { "ok" } else { "stalled" }.to_owned(),
+        node: if state.standing.is_ok() {
+            "ok"
+        } else {
+            "stalled"
+        }
+        .to_owned(),
         tokens,
     };
     if let Some(why) = state.rewound {

@@ -12,8 +12,8 @@
 use super::hsm::TokenFacts;
 use super::rows::{
     CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerRow, KeyRow, LeafRow, LogHead,
-    LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow, SubtreeRow,
-    TenantPolicy, TenantRow,
+    LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow,
+    SubtreeRow, TenantPolicy, TenantRow,
 };
 use crate::{
     GrantId, KeyId, KeyState, LogId, Micros, NodeId, OrderId, SignerLabel, TenantId, TenantName,

@@ -314,11 +314,7 @@ impl Rows {
 
 /// Creates logs that begin and moves the heads of those that exist; all, or the commit fails with
 /// the log that somebody else has.
-async fn move_heads(
-    write: &mut Write<'_>,
-    node: NodeId,
-    moves: Vec<Move>,
-) -> Result<(), Stop> {
+async fn move_heads(write: &mut Write<'_>, node: NodeId, moves: Vec<Move>) -> Result<(), Stop> {
     let compares: Vec<_> = moves
         .iter()
         .map(|m| (m.log.tenant, m.log.log, m.log.old_size))
@@ -368,11 +364,7 @@ async fn move_heads(
 }
 
 /// Creates the log unless it exists. Its id and its origin are taken for ever.
-async fn create(
-    write: &mut Write<'_>,
-    node: NodeId,
-    m: &Move,
-) -> Result<bool, Stop> {
+async fn create(write: &mut Write<'_>, node: NodeId, m: &Move) -> Result<bool, Stop> {
     // The tenant must exist; without one there is nothing to create, and the swap below fails.
     if !write
         .exists(tenants::by_tenant(

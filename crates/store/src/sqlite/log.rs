@@ -3,11 +3,11 @@
 use super::decode::Columns;
 use super::errors::Stop;
 use super::tenants::by_tenant;
+use super::writer::Writer;
 use super::{Bound, SqliteStore, claims, commit, nodes, sql};
 use crate::sql::log as text;
 use async_trait::async_trait;
 use countersign_core::ports::rows::{ClaimKey, ClaimRow, LogHead, LogKind, OpenAuthorisation};
-use super::writer::Writer;
 use countersign_core::ports::store::{
     Commit, CommitError, Flush, LogStore, Moved, Read, StoreError, Wanted,
 };

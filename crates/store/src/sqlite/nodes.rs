@@ -94,9 +94,7 @@ pub(super) fn now() -> Micros {
 }
 
 async fn end(write: &mut Write<'_>, node: NodeId, now: Micros) -> Result<(), Stop> {
-    let query = sql(text::END)
-        .bind(node.as_bytes().to_vec())
-        .bind(now.0);
+    let query = sql(text::END).bind(node.as_bytes().to_vec()).bind(now.0);
     write.execute(query).await.map(drop)
 }
 

@@ -384,7 +384,12 @@ async fn a_buried_node_writes_nothing<E: Empty>() {
     let buried = s.bury(node).await.unwrap();
     assert_eq!(buried.iter().map(|b| b.node).collect::<Vec<_>>(), [other]);
     assert!(s.bury(node).await.unwrap().is_empty());
-    assert!(row(s.nodes().await.unwrap(), other).unwrap().ended.is_some());
+    assert!(
+        row(s.nodes().await.unwrap(), other)
+            .unwrap()
+            .ended
+            .is_some()
+    );
     let size = s.head(it.id(), log.id).await.unwrap().unwrap().size;
     let late = commit(s, other, writes([log.clone().append(1)])).await;
     assert_eq!(late, Err(CommitError::Buried));
