@@ -159,7 +159,9 @@ fn every_configuration_key_has_its_row() {
         }
     }
     // Tables of the file: their keys have the rows.
-    for table in ["tls", "database", "hsm", "cas", "oidc", "limits", "log"] {
+    for table in [
+        "tls", "database", "node", "hsm", "cas", "oidc", "limits", "log",
+    ] {
         assert!(keys.remove(table), "{table}");
     }
     let page = Page::read(&root(), "docs/operators/README.md");

@@ -811,7 +811,7 @@ async fn a_failing_item_leaves_nothing<E: Empty>() {
         version: 0,
     });
     let mut head = flush();
-    head.writes[1].epoch = 9;
+    head.writes[1].epoch = 0;
     let mut close = flush();
     close.closes.push((key_log.id, 0));
     for (failing, name) in [

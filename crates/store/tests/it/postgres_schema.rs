@@ -230,7 +230,7 @@ fn hides_neighbours(server: &Postgres) {
     };
     let log = |id: &str| {
         format!(
-            "INSERT INTO logs VALUES ('{id}', '{id}', 'tenant', 'o/{id}', 1, '', '', 1, '{id}', 1, 1); \
+            "INSERT INTO logs VALUES ('{id}', '{id}', 'tenant', 'o/{id}', 1, '', '', 1, '{id}', 1); \
              INSERT INTO leaves VALUES ('{id}', '{id}', 0, sha256(''), 'x'); \
              INSERT INTO claims VALUES ('{id}', sha256('p'), 'k', sha256('b'), 'in-flight', NULL, 1, \
              '{id}', 0, 5);"
