@@ -236,7 +236,7 @@ fn random_below(n: u64) -> u64 {
 }
 
 /// How many authorisations the database says are open, read by a stranger from a copy of it.
-fn open_authorisations(stack: &Stack) -> usize {
+pub fn open_authorisations(stack: &Stack) -> usize {
     let copy = stack.folder(&format!("copy-{}", countersign_core::RequestId::new()));
     for name in ["countersign.db", "countersign.db-wal"] {
         let from = stack.path("service/data").join(name);

@@ -229,7 +229,7 @@ fn a_storm_beyond_the_limit_is_turned_away_and_sigterm_lets_the_rest_finish() {
     );
 
     // SIGTERM with three in flight: all three are answered, then the process ends with 0.
-    s.restart(&[("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=sleep:900")]);
+    s.restart(&[("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=sleep:4000")]);
     let pid = s.stack.server_pid();
     let raw = s.stack.raw();
     let last = std::thread::scope(|scope| {
@@ -246,7 +246,9 @@ fn a_storm_beyond_the_limit_is_turned_away_and_sigterm_lets_the_rest_finish() {
                 })
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(350));
+        until("three in flight", || {
+            crate::crash::open_authorisations(&s.stack) == 3
+        });
         signal(pid, "TERM");
         calls
             .into_iter()
