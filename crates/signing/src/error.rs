@@ -197,6 +197,11 @@ impl From<HsmError> for SigningError {
             {
                 Self::TokenRefuses(e.to_string())
             }
+            // A leaf is asked for once. So the worker that took it up is gone, and its successor never
+            // opens what came before it: nothing was signed, and another attempt gets a new leaf.
+            HsmError::Refused { ref code, .. } if code == "leaf-already-used" => Self::Unavailable(
+                "the token's worker was restarted between the record and the use".into(),
+            ),
             // Asked only for keys of the database: the token has lost it.
             HsmError::NoSuchKey => Self::TokenRefuses(e.to_string()),
             HsmError::LogRewound { .. } | HsmError::Refused { .. } => Self::Internal(e.to_string()),
