@@ -106,8 +106,9 @@ table! {
     TokenRefused = "token-refused", BAD_REQUEST, false, "The ID token was not accepted";
     /// The subject token was exchanged before.
     TokenReplayed = "token-replayed", BAD_REQUEST, false, "The ID token was used before";
-    /// Issuer or tenant are not registered (said in one breath: neither can be probed).
-    IssuerUnknown = "issuer-unknown", BAD_REQUEST, false, "The token's issuer is not registered for this tenant";
+    /// Nobody here knows the caller. One answer for an unknown tenant, issuer, audience, signature,
+    /// role and grant: none of them can be probed.
+    AccessDenied = "access-denied", BAD_REQUEST, false, "This token is not accepted here";
     /// The issuer's keys cannot be fetched.
     IssuerUnavailable = "issuer-unavailable", BAD_GATEWAY, true, "The issuer's keys cannot be fetched";
     /// An OAuth parameter is wrong.
@@ -387,6 +388,12 @@ impl From<AuthError> for Problem {
         match error {
             AuthError::Service(e) => Self::from(e),
             AuthError::NoToken | AuthError::ServiceToken(_) => Self::new(kind, error.to_string()),
+            AuthError::AccessDenied => Self::new(kind, error.to_string()).oauth("access_denied"),
+            // The cause names addresses inside the operator's network: it is for our log.
+            AuthError::Keys(_) => {
+                Self::new(kind, "the keys of the token's issuer cannot be fetched now")
+                    .oauth("temporarily_unavailable")
+            }
             _ => Self::new(kind, error.to_string()).oauth("invalid_request"),
         }
     }

@@ -4,6 +4,7 @@ use crate::args::{Global, SignerArg};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::home::{Home, Pin, Settings, TokenKey, sha256_hex};
+use crate::token_words::explained;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_client::{Client, Options, Web, dto, oidc};
@@ -168,7 +169,9 @@ impl Context {
     pub fn log_in(&self, tenant: Option<&TenantName>, id_token: &str) -> Result<Client> {
         let client = self.client()?;
         let key = self.token_key(tenant, "session", "")?;
-        let token = client.exchange(id_token.trim(), realm(tenant), &[])?;
+        let token = client
+            .exchange(id_token.trim(), realm(tenant), &[])
+            .map_err(|e| explained(e.into(), id_token))?;
         self.home
             .set_token(&key, &token.access_token, token.expires_in)?;
         self.home.set_settings(&Settings {
@@ -224,7 +227,9 @@ impl Context {
             Identity::GitHub { url, bearer } => self.github_token(url, bearer, None, None)?,
             Identity::Session => return Err(self.nobody(tenant)),
         };
-        let token = client.exchange(&id_token, realm(tenant), signers)?;
+        let token = client
+            .exchange(&id_token, realm(tenant), signers)
+            .map_err(|e| explained(e.into(), &id_token))?;
         self.home
             .set_token(&key, &token.access_token, token.expires_in)?;
         Ok(client.with_token(token.access_token.into()))

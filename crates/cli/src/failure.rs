@@ -186,9 +186,10 @@ impl From<ApiError> for Failure {
                  or fetch a fresh token",
             ),
             "denied" => Some("`countersign grants explain` compares a token with the grants"),
-            "issuer-unknown" => {
-                Some("an administrator registers it with `countersign issuers add`")
-            }
+            "access-denied" => Some(
+                "an administrator of the tenant sees why: `countersign issuers list` (issuer, audience, age), \
+                 `countersign members list` for people, `countersign grants explain` for jobs",
+            ),
             _ => None,
         };
         let mut message = if e.detail.is_empty() || e.detail == e.title {
@@ -229,7 +230,7 @@ fn exit_of(e: &ApiError) -> Exit {
             | "ca-refused"
             | "token-refused"
             | "token-replayed"
-            | "issuer-unknown",
+            | "access-denied",
             _,
         )
         | (_, 401 | 403) => Exit::Refused,

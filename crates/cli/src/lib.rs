@@ -17,6 +17,7 @@ pub mod home;
 pub mod progress;
 pub mod report;
 pub mod table;
+pub mod token_words;
 
 use args::Cli;
 use clap::Parser as _;

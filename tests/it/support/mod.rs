@@ -8,6 +8,7 @@ pub mod leaves;
 pub mod load;
 pub mod openssl;
 pub mod raw;
+pub mod wire;
 
 use cli::Cli;
 use countersign_testkit::issuer::{Issuer, ServeOptions, TokenSpec};
@@ -361,7 +362,19 @@ impl Stack {
 
     /// Lets jobs of [`REPOSITORY`] use a signer for these contents.
     pub fn grant(&self, admin: &Cli, name: &str, contents: &[&str]) {
-        let claim = format!("repository_id={REPOSITORY}");
+        self.grant_to(admin, name, REPOSITORY, contents);
+    }
+
+    /// Lets jobs of a repository exchange their tokens: a signer without a key, and a grant for it.
+    pub fn let_in(&self, admin: &Cli, tenant: &str, repository: &str) {
+        let door = format!("{tenant}/door");
+        admin.ok(&["signers", "create", &door, "--algorithm", "ec-p256"]);
+        self.grant_to(admin, &door, repository, &["cms"]);
+    }
+
+    /// Lets jobs of a repository use a signer for these contents.
+    pub fn grant_to(&self, admin: &Cli, name: &str, repository: &str, contents: &[&str]) {
+        let claim = format!("repository_id={repository}");
         let mut args = vec![
             "grants",
             "add",

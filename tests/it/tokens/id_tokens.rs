@@ -3,7 +3,7 @@
 use super::{job, now, tampered};
 use crate::support::leaves::of_type;
 use crate::support::raw::RawAnswer;
-use crate::support::{JOB_AUDIENCE, PEOPLE_AUDIENCE, REPOSITORY, Stack, text};
+use crate::support::{JOB_AUDIENCE, PEOPLE_AUDIENCE, REPOSITORY, Stack, job_spec, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_testkit::issuer::{Algorithm, Issuer, ServeOptions, TokenSpec};
@@ -44,6 +44,7 @@ fn stranger(stack: &Stack, name: &str) -> Issuer {
 fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
     let stack = Stack::shared();
     let admin = stack.tenant("tok-bad");
+    stack.let_in(&admin, "tok-bad", REPOSITORY);
     let raw = stack.raw();
     let mint = |spec: TokenSpec| stack.platform.mint(&spec).expect("a token");
     let stranger = stranger(stack, "tok-bad-stranger");
@@ -62,6 +63,8 @@ fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
         other.rsplit_once('.').expect("a JWT").1
     );
     let bad = |spec: TokenSpec, says: &'static str| (mint(spec), "token-refused", says);
+    // What depends on the tenant's registrations is not told to whoever sends a token.
+    let denied = |token: String| (token, "access-denied", "opens nothing here");
     let omitting = |name: &str| TokenSpec {
         omit: vec![name.to_owned()],
         ..job()
@@ -69,34 +72,20 @@ fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
     let with_alg = |alg| TokenSpec { alg, ..job() };
 
     let cases: Vec<(String, &str, &str)> = vec![
-        (
-            swapped,
-            "token-refused",
-            "signature is not by the issuer's key",
-        ),
-        (
-            tampered(&good, |c| c["repository_id"] = json!("666")),
-            "token-refused",
-            "signature is not by the issuer's key",
-        ),
-        (
-            // Signed by somebody else's key in the platform's name.
+        denied(swapped),
+        denied(tampered(&good, |c| c["repository_id"] = json!("666"))),
+        // Signed by somebody else's key in the platform's name.
+        denied(
             stranger
                 .mint(&job().claim("iss", stack.platform.url()))
                 .expect("a token"),
-            "token-refused",
-            "key",
         ),
-        (
-            stranger.mint(&job()).expect("a token"),
-            "issuer-unknown",
-            "lists the token's issuer",
-        ),
+        denied(stranger.mint(&job()).expect("a token")),
         bad(
             job().claim("exp", now() - 61).claim("iat", now() - 361),
             "expired",
         ),
-        bad(job().claim("aud", PEOPLE_AUDIENCE), "audience is not"),
+        denied(mint(job().claim("aud", PEOPLE_AUDIENCE))),
         bad(
             job().claim("aud", json!([JOB_AUDIENCE, "https://other.test"])),
             "several audiences",
@@ -104,11 +93,7 @@ fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
         bad(job().claim("aud", json!([])), "no claim \"aud\""),
         bad(with_alg(Algorithm::None), "\"none\" is not accepted"),
         bad(with_alg(Algorithm::Hs256), "\"HS256\" is not accepted"),
-        (
-            with_header(&good, &rsa_name),
-            "token-refused",
-            "does not fit the issuer's key",
-        ),
+        denied(with_header(&good, &rsa_name)),
         (
             with_header(&good, &no_kid),
             "token-refused",
@@ -124,9 +109,14 @@ fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
             job().claim("exp", "tomorrow"),
             "\"exp\" is not what it must be",
         ),
-        bad(
+        denied(mint(
             job().claim("iat", now() - 3600).claim("exp", now() + 300),
-            "accepted for 600 s",
+        )),
+        // Within the skew of the clocks, but nothing of its life is left to give.
+        bad(job().claim("exp", now() - 5), "expired"),
+        bad(
+            job().claim("padding", "x".repeat(9000)),
+            "claims are larger",
         ),
         bad(job().claim("nbf", now() + 600), "(nbf)"),
         bad(
@@ -151,8 +141,12 @@ fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
     ];
     for (i, (token, code, says)) in cases.iter().enumerate() {
         let answer = raw.exchange(Some("tok-bad"), token);
+        let error = match *code {
+            "access-denied" => "access_denied",
+            _ => "invalid_request",
+        };
         assert_eq!(
-            refused(&answer, "invalid_request"),
+            refused(&answer, error),
             *code,
             "case {i} ({says}): {answer:?}"
         );
@@ -183,7 +177,7 @@ fn id_tokens_that_must_not_count_are_refused_with_the_reason() {
 #[test]
 fn each_id_token_counts_once() {
     let stack = Stack::shared();
-    stack.tenant("tok-once");
+    stack.let_in(&stack.tenant("tok-once"), "tok-once", REPOSITORY);
     let raw = stack.raw();
     let token = stack.job_token(REPOSITORY);
     raw.exchanged("tok-once", &token);
@@ -237,26 +231,165 @@ fn another_tenants_issuer_is_nobody_here() {
         "--issuer-ca-file",
         &text(&theirs.ca_file()),
     ]);
+    there.ok(&[
+        "signers",
+        "create",
+        "tok-there/door",
+        "--algorithm",
+        "ec-p256",
+    ]);
+    there.ok(&[
+        "grants",
+        "add",
+        "tok-there/door",
+        "--issuer",
+        theirs.url(),
+        "--claim",
+        &format!("repository_id={REPOSITORY}"),
+        "--content",
+        "cms",
+        "--digest",
+        "sha-256",
+    ]);
     let raw = stack.raw();
     let mint = || theirs.mint(&job()).expect("a token");
     raw.exchanged("tok-there", &mint());
     let here = raw.exchange(Some("tok-here"), &mint());
     let nowhere = raw.exchange(Some("tok-nowhere"), &mint());
-    assert_eq!(refused(&here, "invalid_request"), "issuer-unknown");
-    assert_eq!(refused(&nowhere, "invalid_request"), "issuer-unknown");
+    assert_eq!(refused(&here, "access_denied"), "access-denied");
     // A tenant that does not exist and one that does not list the issuer: one answer.
-    let without_id = |a: &RawAnswer| {
-        let mut body = a.json();
-        body.as_object_mut().expect("object").remove("instance");
-        body
+    assert_eq!(but_for_its_id(&here), but_for_its_id(&nowhere));
+}
+
+#[test]
+fn a_stranger_at_a_shared_issuer_learns_nothing_and_costs_no_leaf() {
+    let stack = Stack::shared();
+    let admin = stack.tenant("tok-shared");
+    stack.let_in(&admin, "tok-shared", REPOSITORY);
+    admin.ok(&[
+        "members",
+        "add",
+        "--issuer",
+        stack.people.url(),
+        "--subject",
+        "tok-shared-ada",
+        "--role",
+        "auditor",
+    ]);
+    // A tenant that trusts the same platform and has no grant at all.
+    stack.tenant("tok-empty");
+    let log = stack.path("tok-shared-log");
+    let before = admin.tenant_leaves(&log).len();
+
+    let raw = stack.raw();
+    let job_of = |repository: &str| stack.platform.mint(&job_spec(repository)).expect("a token");
+    let person = |sub: &str| {
+        let spec = TokenSpec::new(sub, PEOPLE_AUDIENCE).mfa();
+        stack.people.mint(&spec).expect("a token")
     };
-    assert_eq!(without_id(&here), without_id(&nowhere));
+    let nowhere = raw.exchange(Some("tok-nowhere"), &job_of("666"));
+    assert_eq!(refused(&nowhere, "access_denied"), "access-denied");
+    let guarded = job().claim("event_name", "pull_request");
+    let mut strangers = Vec::new();
+    for token in [
+        job_of("666"),
+        job_of("667"),
+        stack.platform.mint(&guarded).expect("a token"),
+        person("mallory"),
+    ] {
+        let answer = raw.exchange(Some("tok-shared"), &token);
+        assert_eq!(but_for_its_id(&answer), but_for_its_id(&nowhere));
+        // Byte for byte, but for the id.
+        let text = |a: &RawAnswer| String::from_utf8_lossy(&a.body).replace(&a.request_id, "");
+        assert_eq!(text(&answer), text(&nowhere));
+        strangers.push(token);
+    }
+    // A grant for one signer is none for another.
+    let scoped = raw.send(
+        "POST",
+        "/v1/token",
+        None,
+        Some(
+            format!(
+                "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange&tenant=tok-shared\
+                 &subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aid_token\
+                 &scope=other&subject_token={}",
+                stack.job_token(REPOSITORY)
+            )
+            .as_bytes(),
+        ),
+        &[("content-type", "application/x-www-form-urlencoded")],
+    );
+    assert_eq!(but_for_its_id(&scoped), but_for_its_id(&nowhere));
+    for tenant in ["tok-empty", "tok-here-not"] {
+        let answer = raw.exchange(Some(tenant), &job_of(REPOSITORY));
+        assert_eq!(
+            but_for_its_id(&answer),
+            but_for_its_id(&nowhere),
+            "{tenant}"
+        );
+    }
+    // The operator's realm knows the platform's people alone, and of those the operator.
+    for token in [job_of(REPOSITORY), person("mallory")] {
+        assert_eq!(
+            but_for_its_id(&raw.exchange(None, &token)),
+            but_for_its_id(&nowhere)
+        );
+    }
+    // Who has business here is let in; the strangers' tokens were not used up, nor are they later.
+    raw.exchanged("tok-shared", &job_of(REPOSITORY));
+    raw.exchanged("tok-shared", &person("tok-shared-ada"));
+    stack.grant_to(&admin, "tok-shared/door", "666", &["cms"]);
+    raw.exchanged("tok-shared", &strangers[0]);
+
+    // One leaf counts them all, whatever their number; what came after it waits.
+    let counts = |leaves: &[Value]| -> Vec<u64> {
+        of_type(leaves, "denied")
+            .iter()
+            .filter(|l| l["reason"] == "no-role-or-grant")
+            .map(|l| l["count"].as_u64().expect("count"))
+            .collect()
+    };
+    admin.tenant_leaves_until(&log, "the strangers", |l| !counts(l).is_empty());
+    for _ in 0..20 {
+        raw.exchange(Some("tok-shared"), &job_of("668"));
+    }
+    let denied = admin.tenant_leaf(&log, "denied", |l| l["reason"] == "no-role-or-grant");
+    assert!(denied.get("signer").is_none(), "{denied}");
+    // Another kind of refusal goes into the log as ever, and no second leaf of strangers with it.
+    raw.post(
+        "/v1/tenants/tok-shared/signers",
+        Some(&raw.exchanged("tok-shared", &person("tok-shared-ada"))),
+        &json!({"signer": "x", "algorithm": "ec-p256"}),
+    );
+    let leaves = admin.tenant_leaves_until(&log, "the auditor's try", |l| {
+        of_type(l, "denied")
+            .iter()
+            .any(|l| l["reason"] == "role-missing")
+    });
+    let counted = counts(&leaves);
+    assert_eq!(counted.len(), 1, "{counted:?}");
+    assert!((1..=5).contains(&counted[0]), "{counted:?}");
+    // The exchanges of the four who were let in, a grant, two refusals, and checkpoints of no key.
+    let exchanged = of_type(&leaves[before..], "token-exchanged").len();
+    assert_eq!(exchanged, 4, "{:#?}", &leaves[before..]);
+    assert_eq!(leaves.len() - before, 4 + 1 + 2, "{:#?}", &leaves[before..]);
+}
+
+/// The body without the one thing that may differ.
+fn but_for_its_id(answer: &RawAnswer) -> Value {
+    let mut body = answer.json();
+    assert_eq!(
+        body.as_object_mut().expect("object").remove("instance"),
+        Some(answer.request_id.as_str().into())
+    );
+    body
 }
 
 #[test]
 fn the_token_endpoint_answers_by_rfc_8693_and_rfc_6749() {
     let stack = Stack::shared();
-    stack.tenant("tok-form");
+    stack.let_in(&stack.tenant("tok-form"), "tok-form", REPOSITORY);
     let raw = stack.raw();
     const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
     const ID_TOKEN: &str = "subject_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aid_token";

@@ -175,9 +175,20 @@ fn grants_explain_says_why_claim_by_claim() {
 
     // Explaining used nothing up.
     stack.raw().exchanged("tok-explain", &good);
-    // What is refused there is refused at the signer, with the same words.
+    // What is refused there is refused at the door, with no word of what a grant wants: the
+    // command line shows what the token says.
     let out = stack
         .job("tok-explain-stranger", "666")
+        .ends(3, &["sign", "--signer", "tok-explain/release", &allowed]);
+    assert!(
+        out.says("repository_id is \"666\"") && out.says("grants explain"),
+        "{out:?}"
+    );
+    assert!(!out.says("4711"), "{out:?}");
+    // Who has business at another signer is refused at this one, with the same words as there.
+    stack.let_in(&admin, "tok-explain", "666");
+    let out = stack
+        .job("tok-explain-other", "666")
         .ends(3, &["sign", "--signer", "tok-explain/release", &allowed]);
     assert!(
         out.says("NO  repository_id: wants \"4711\", is \"666\""),

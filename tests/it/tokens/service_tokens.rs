@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[test]
 fn service_tokens_are_ours_alive_and_of_one_tenant() {
     let stack = Stack::shared();
-    stack.tenant("tok-mine");
+    stack.let_in(&stack.tenant("tok-mine"), "tok-mine", REPOSITORY);
     let other = stack.tenant("tok-yours");
     let raw = stack.raw();
     let token = stack.service_token("tok-mine", REPOSITORY);
@@ -108,7 +108,7 @@ fn service_tokens_are_ours_alive_and_of_one_tenant() {
 #[test]
 fn a_service_token_lives_no_longer_than_its_id_token() {
     let stack = Stack::shared();
-    stack.tenant("tok-short");
+    stack.let_in(&stack.tenant("tok-short"), "tok-short", REPOSITORY);
     let raw = stack.raw();
     let spec = TokenSpec { ttl: 4, ..job() };
     let id_token = stack.platform.mint(&spec).expect("a token");

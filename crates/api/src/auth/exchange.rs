@@ -1,6 +1,7 @@
 //! Token exchange (RFC 8693): one ID token, once, for one service token.
 
-use super::id_token::unverified_issuer;
+use super::id_token::by_its_own_words;
+use super::keys::KeysError;
 use super::service_token::{Binding, ServiceClaims, claims_for};
 use super::{AuthError, SKEW_S};
 use crate::state::Api;
@@ -42,6 +43,11 @@ pub struct Exchanged {
 
 /// Exchanges an ID token.
 ///
+/// What the token's own words say against it is told to whoever sends it. All that depends on what
+/// a tenant has registered is one refusal, [`AuthError::AccessDenied`]: an issuer that many share
+/// vouches for strangers too, and they learn of no tenant whether it is here, whom it trusts, and
+/// which claims its grants want.
+///
 /// # Errors
 /// [`AuthError`]; the ID token counts as used only if everything else about it was right.
 pub async fn exchange(
@@ -49,7 +55,8 @@ pub async fn exchange(
     request: &Exchange<'_>,
     rid: &RequestId,
 ) -> Result<Exchanged, AuthError> {
-    let issuer_name = unverified_issuer(request.subject_token)?;
+    let now = api.clock().now();
+    let issuer_name = by_its_own_words(request.subject_token, now)?;
     let tenant_name = tenant_name(request.tenant)?;
     let signers = request
         .scope
@@ -61,15 +68,23 @@ pub async fn exchange(
         .await
     {
         Ok(found) => found,
-        Err(SigningError::NotFound) => return Err(AuthError::IssuerUnknown),
+        Err(SigningError::NotFound) => return Err(denied("no such tenant or issuer")),
         Err(e) => return Err(e.into()),
     };
-
-    let now = api.clock().now();
-    let token = api
+    let token = match api
         .verifier()
         .verify(&issuer, request.subject_token, now)
-        .await?;
+        .await
+    {
+        Ok(token) => token,
+        Err(e @ (AuthError::IdToken(_) | AuthError::Keys(KeysError::UnknownKey))) => {
+            return Err(denied(&e));
+        }
+        Err(e) => {
+            tracing::info!(reason = %e, "an exchange failed");
+            return Err(e);
+        }
+    };
     let binding = Binding {
         tenant: tenant.id,
         tenant_name: tenant.name.clone(),
@@ -78,6 +93,12 @@ pub async fn exchange(
         signers,
     };
     let claims = claims_for(api.tokens().name(), binding, &token, now)?;
+    // Before anything is written: whom no role and no grant awaits costs the tenant no leaf, and
+    // does not learn from later refusals what its grants want.
+    let caller = caller(api, &claims).await?;
+    if !api.service().awaits(&caller, rid).await? {
+        return Err(denied("no role and no grant"));
+    }
 
     // Remembered for the token's own remaining life and the skew, by its bytes and by its id: a
     // token signed anew under the same `jti` is the same token.
@@ -98,9 +119,7 @@ pub async fn exchange(
             return Err(AuthError::Replayed);
         }
     }
-    api.service()
-        .record_exchange(&caller(api, &claims).await?, rid)
-        .await?;
+    api.service().record_exchange(&caller, rid).await?;
     let token = api.tokens().mint(&claims)?;
     Ok(Exchanged { token, claims })
 }
@@ -129,6 +148,12 @@ pub async fn caller(api: &Api, claims: &ServiceClaims) -> Result<Caller, AuthErr
         mfa: claims.mfa,
         signers: claims.signers.clone(),
     })
+}
+
+/// The one refusal. The reason is for the operator's log, found by the request id.
+fn denied(reason: &(impl std::fmt::Display + ?Sized)) -> AuthError {
+    tracing::info!(%reason, "an exchange was refused");
+    AuthError::AccessDenied
 }
 
 fn jti_mark(issuer: &str, jti: &str) -> [u8; 32] {

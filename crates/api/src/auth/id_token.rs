@@ -6,7 +6,7 @@
 //! system's clock, leaves out `iat`, and its refusals do not tell an absent claim from a malformed
 //! one.
 
-use super::jws::{Parts, PartsError};
+use super::jws::{Header, Parts, PartsError};
 use super::keys::IssuerKeys;
 use super::{AuthError, SKEW_S};
 use countersign_core::Micros;
@@ -62,11 +62,8 @@ pub enum TokenError {
         expected: String,
     },
     /// Several audiences: the token could be replayed from the others.
-    #[error("the token has several audiences; only a token for \"{expected}\" alone is accepted")]
-    SeveralAudiences {
-        /// What was registered.
-        expected: String,
-    },
+    #[error("the token has several audiences; only a token for one is accepted")]
+    SeveralAudiences,
     /// Past `exp`.
     #[error("the token expired {ago} s ago")]
     Expired {
@@ -129,12 +126,54 @@ pub struct IdTokenVerifier {
 /// # Errors
 /// [`TokenError`] where there is none.
 pub fn unverified_issuer(token: &str) -> Result<String, TokenError> {
+    issuer_of(&Parts::parse(token)?.claims)
+}
+
+/// What can be said against a token by its own words and our clock alone, before anybody's
+/// registration is looked at: its sender may be told, since it says nothing of any tenant. The
+/// token's issuer, unverified.
+///
+/// # Errors
+/// [`TokenError`]; the token would be refused whoever registered its issuer.
+pub fn by_its_own_words(token: &str, now: Micros) -> Result<String, TokenError> {
     let parts = Parts::parse(token)?;
-    match parts.claims.get("iss") {
+    check_header(&parts.header)?;
+    let issuer = issuer_of(&parts.claims)?;
+    let now = now.seconds();
+    let words = OwnWords::of(&parts.claims, now)?;
+    // The skew is for clocks; a service token lives within its ID token's own life.
+    if words.expires <= now {
+        return Err(TokenError::Expired {
+            ago: now.saturating_sub(words.expires),
+        });
+    }
+    super::service_token::carried(&parts.claims)?;
+    Ok(issuer)
+}
+
+fn issuer_of(claims: &Map<String, Value>) -> Result<String, TokenError> {
+    match claims.get("iss") {
         None => Err(TokenError::Missing("iss")),
         Some(Value::String(s)) if (1..=512).contains(&s.len()) => Ok(s.clone()),
         Some(_) => Err(TokenError::BadClaim("iss")),
     }
+}
+
+/// What can be refused by the header alone makes nobody look for a key. Its key id.
+fn check_header(header: &Header) -> Result<&str, TokenError> {
+    if !header.algorithm_is_known() {
+        return Err(TokenError::Algorithm {
+            alg: header.alg.chars().take(32).collect(),
+        });
+    }
+    if header.crit.is_some() {
+        return Err(TokenError::Critical);
+    }
+    header
+        .kid
+        .as_deref()
+        .filter(|k| !k.is_empty())
+        .ok_or(TokenError::NoKeyId)
 }
 
 impl IdTokenVerifier {
@@ -155,20 +194,7 @@ impl IdTokenVerifier {
         now: Micros,
     ) -> Result<VerifiedToken, AuthError> {
         let parts = Parts::parse(token).map_err(TokenError::from)?;
-        let header = &parts.header;
-        let named = || header.alg.chars().take(32).collect::<String>();
-        // Before any fetch: what can be refused by the header alone makes nobody work.
-        if !header.algorithm_is_known() {
-            return Err(TokenError::Algorithm { alg: named() }.into());
-        }
-        if header.crit.is_some() {
-            return Err(TokenError::Critical.into());
-        }
-        let kid = header
-            .kid
-            .as_deref()
-            .filter(|k| !k.is_empty())
-            .ok_or(TokenError::NoKeyId)?;
+        let kid = check_header(&parts.header)?;
         let key = self.keys.key(issuer, kid).await?;
         let skew = SKEW_S.unsigned_abs();
         let validation = key.validation(&issuer.issuer, &issuer.audience, skew);
@@ -222,75 +248,91 @@ fn check_claims(
     if claims.get("iss").and_then(Value::as_str) != Some(issuer.issuer.as_str()) {
         return Err(TokenError::Issuer);
     }
-    audience(&claims, &issuer.audience)?;
-    let exp = time(&claims, "exp")?.ok_or(TokenError::Missing("exp"))?;
-    let iat = time(&claims, "iat")?.ok_or(TokenError::Missing("iat"))?;
-    if now >= exp.saturating_add(SKEW_S) {
-        return Err(TokenError::Expired {
-            ago: now.saturating_sub(exp),
+    let words = OwnWords::of(&claims, now)?;
+    if words.audience != issuer.audience {
+        return Err(TokenError::Audience {
+            expected: issuer.audience.clone(),
         });
     }
-    if let Some(nbf) = time(&claims, "nbf")?
-        && nbf > now.saturating_add(SKEW_S)
-    {
-        return Err(TokenError::NotYet {
-            ahead: nbf.saturating_sub(now),
-        });
-    }
-    if iat > now.saturating_add(SKEW_S) {
-        return Err(TokenError::FromTheFuture {
-            ahead: iat.saturating_sub(now),
-        });
-    }
-    let age = now.saturating_sub(iat);
+    let age = now.saturating_sub(words.issued);
     if age > i64::from(issuer.max_token_age_s) {
         return Err(TokenError::TooOld {
             age,
             max: issuer.max_token_age_s,
         });
     }
-    let subject = match claims.get("sub") {
-        None => return Err(TokenError::Missing("sub")),
-        Some(Value::String(s)) if (1..=MAX_SUBJECT).contains(&s.len()) => s.clone(),
-        Some(_) => return Err(TokenError::BadClaim("sub")),
-    };
-    let jti = match claims.get("jti") {
-        None => None,
-        Some(Value::String(s)) => Some(s.clone()),
-        Some(_) => return Err(TokenError::BadClaim("jti")),
-    };
     Ok(VerifiedToken {
-        subject,
-        expires: exp,
-        jti,
+        subject: words.subject.to_owned(),
+        expires: words.expires,
+        jti: words.jti.map(str::to_owned),
         mfa: shows_mfa(issuer, &claims),
         claims,
         sha256: Sha256::digest(token.as_bytes()).into(),
     })
 }
 
-fn audience(claims: &Map<String, Value>, expected: &str) -> Result<(), TokenError> {
-    let one = match claims.get("aud") {
-        None => return Err(TokenError::Missing("aud")),
-        Some(Value::String(s)) => s.as_str(),
-        Some(Value::Array(all)) => match all.as_slice() {
-            [Value::String(s)] => s.as_str(),
-            [] => return Err(TokenError::Missing("aud")),
-            [_] => return Err(TokenError::BadClaim("aud")),
-            _ => {
-                return Err(TokenError::SeveralAudiences {
-                    expected: expected.to_owned(),
-                });
-            }
-        },
-        Some(_) => return Err(TokenError::BadClaim("aud")),
-    };
-    if one == expected {
-        Ok(())
-    } else {
-        Err(TokenError::Audience {
-            expected: expected.to_owned(),
+/// The claims every token must have, each what it must be, the times right by our clock.
+struct OwnWords<'a> {
+    audience: &'a str,
+    subject: &'a str,
+    jti: Option<&'a str>,
+    issued: i64,
+    expires: i64,
+}
+
+impl<'a> OwnWords<'a> {
+    fn of(claims: &'a Map<String, Value>, now: i64) -> Result<Self, TokenError> {
+        let audience = audience(claims)?;
+        let expires = time(claims, "exp")?.ok_or(TokenError::Missing("exp"))?;
+        let issued = time(claims, "iat")?.ok_or(TokenError::Missing("iat"))?;
+        if now >= expires.saturating_add(SKEW_S) {
+            return Err(TokenError::Expired {
+                ago: now.saturating_sub(expires),
+            });
+        }
+        if let Some(nbf) = time(claims, "nbf")?
+            && nbf > now.saturating_add(SKEW_S)
+        {
+            return Err(TokenError::NotYet {
+                ahead: nbf.saturating_sub(now),
+            });
+        }
+        if issued > now.saturating_add(SKEW_S) {
+            return Err(TokenError::FromTheFuture {
+                ahead: issued.saturating_sub(now),
+            });
+        }
+        let subject = match claims.get("sub") {
+            None => return Err(TokenError::Missing("sub")),
+            Some(Value::String(s)) if (1..=MAX_SUBJECT).contains(&s.len()) => s.as_str(),
+            Some(_) => return Err(TokenError::BadClaim("sub")),
+        };
+        let jti = match claims.get("jti") {
+            None => None,
+            Some(Value::String(s)) => Some(s.as_str()),
+            Some(_) => return Err(TokenError::BadClaim("jti")),
+        };
+        Ok(Self {
+            audience,
+            subject,
+            jti,
+            issued,
+            expires,
         })
+    }
+}
+
+fn audience(claims: &Map<String, Value>) -> Result<&str, TokenError> {
+    match claims.get("aud") {
+        None => Err(TokenError::Missing("aud")),
+        Some(Value::String(s)) => Ok(s),
+        Some(Value::Array(all)) => match all.as_slice() {
+            [Value::String(s)] => Ok(s),
+            [] => Err(TokenError::Missing("aud")),
+            [_] => Err(TokenError::BadClaim("aud")),
+            _ => Err(TokenError::SeveralAudiences),
+        },
+        Some(_) => Err(TokenError::BadClaim("aud")),
     }
 }
 

@@ -42,9 +42,14 @@ pub enum AuthError {
     /// The ID token was exchanged before. A new token is needed.
     #[error("this ID token was exchanged before; each token counts once")]
     Replayed,
-    /// The tenant does not list this issuer, or there is no such tenant. No retry.
-    #[error("no tenant of this name lists the token's issuer")]
-    IssuerUnknown,
+    /// Nobody here knows the caller: no such tenant, an issuer or audience it does not list, a
+    /// signature that is not the issuer's, a token too old for it, no role and no grant. Which of
+    /// these stands in our own log only. No retry.
+    #[error(
+        "this token opens nothing here: no tenant of this name, or none that lists the token's issuer and audience \
+         and has a role or a grant for it; an administrator sees which with `countersign grants explain`"
+    )]
+    AccessDenied,
     /// A parameter of the token request is wrong. No retry.
     #[error("{parameter}: {detail}")]
     Request {
@@ -67,7 +72,7 @@ impl AuthError {
             Self::IdToken(_) | Self::Keys(KeysError::UnknownKey) => Kind::TokenRefused,
             Self::Keys(_) => Kind::IssuerUnavailable,
             Self::Replayed => Kind::TokenReplayed,
-            Self::IssuerUnknown => Kind::IssuerUnknown,
+            Self::AccessDenied => Kind::AccessDenied,
             Self::Request { .. } => Kind::TokenRequest,
             // Only reached for documentation: `Problem::from` hands the inner error on.
             Self::Service(_) => Kind::Internal,

@@ -278,11 +278,7 @@ pub fn claims_for(
             ago: now.saturating_sub(token.expires),
         });
     }
-    let claims = plain(&token.claims, 4);
-    let size = serde_json::to_vec(&claims).map_or(usize::MAX, |v| v.len());
-    if size > MAX_CLAIMS {
-        return Err(TokenError::ClaimsTooLarge { limit: MAX_CLAIMS });
-    }
+    let claims = carried(&token.claims)?;
     Ok(ServiceClaims {
         iss: name.to_owned(),
         aud: AUDIENCE.to_owned(),
@@ -298,6 +294,19 @@ pub fn claims_for(
         mfa: token.mfa,
         signers: binding.signers,
     })
+}
+
+/// The claims a service token carries over.
+///
+/// # Errors
+/// [`TokenError::ClaimsTooLarge`].
+pub(super) fn carried(claims: &Map<String, Value>) -> Result<Map<String, Value>, TokenError> {
+    let claims = plain(claims, 4);
+    let size = serde_json::to_vec(&claims).map_or(usize::MAX, |v| v.len());
+    if size > MAX_CLAIMS {
+        return Err(TokenError::ClaimsTooLarge { limit: MAX_CLAIMS });
+    }
+    Ok(claims)
 }
 
 /// Strings, numbers and truth values, also inside objects (grants name those by JSON pointer);

@@ -11,9 +11,14 @@ use countersign_core::Micros;
 use countersign_core::ports::rows::OPERATOR_REALM;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// A denied exchange is answered at a whole multiple of this.
+const DENIAL_TICK: Duration = Duration::from_millis(100);
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -172,6 +177,7 @@ async fn token(
             "invalid_request",
         );
     }
+    let began = Instant::now();
     // Once the token is marked as used the answer has to be made: in a task of its own.
     let work = api.clone();
     let exchanged = api
@@ -183,7 +189,16 @@ async fn token(
             };
             exchange::exchange(&work, &request, &rid).await
         })
-        .await?;
+        .await;
+    let exchanged = match exchanged {
+        Err(p) if p.kind() == Kind::AccessDenied => {
+            // Otherwise the time it took would say how far it came: a tenant that is here costs
+            // a signature's verification more than one that is not.
+            tokio::time::sleep_until(next_tick(began)).await;
+            return Err(p);
+        }
+        other => other?,
+    };
     let claims = exchanged.claims;
     Ok(Json(TokenAnswer {
         access_token: exchanged.token,
@@ -194,6 +209,12 @@ async fn token(
             .signers
             .map(|all| all.iter().map(|s| s.as_str()).collect::<Vec<_>>().join(" ")),
     }))
+}
+
+/// The next whole multiple of [`DENIAL_TICK`] after `began`.
+fn next_tick(began: Instant) -> Instant {
+    let ticks = began.elapsed().as_millis() / DENIAL_TICK.as_millis();
+    began + DENIAL_TICK * u32::try_from(ticks.saturating_add(1)).unwrap_or(1)
 }
 
 /// The caller, as the service sees it.

@@ -17,7 +17,7 @@ impl Client {
     /// token is good for one exchange: this is not repeated once it may have arrived.
     ///
     /// # Errors
-    /// [`Error::Api`] with `token-refused`, `token-replayed`, `issuer-unknown`, `denied` …
+    /// [`Error::Api`] with `token-refused`, `token-replayed`, `access-denied`, `denied` …
     pub fn exchange(
         &self,
         id_token: &str,

@@ -51,15 +51,6 @@ fn each_bad_token_is_refused_and_says_why() {
         ("expired", spec().claim("exp", now - 61), "expired"),
         ("not yet", spec().claim("nbf", now + 120), "nbf"),
         ("from the future", spec().claim("iat", now + 120), "future"),
-        ("too old", spec().claim("iat", now - 3600), "ago"),
-        (
-            "another audience",
-            TokenSpec {
-                aud: "sigstore".into(),
-                ..spec()
-            },
-            "audience",
-        ),
         (
             "several audiences",
             spec().claim("aud", json!([AUDIENCE, "x"])),
@@ -83,6 +74,21 @@ fn each_bad_token_is_refused_and_says_why() {
             body["detail"].as_str().unwrap().contains(word),
             "{name}: {body}"
         );
+    }
+    // What depends on what is registered here is not told.
+    let sigstore = TokenSpec {
+        aud: "sigstore".into(),
+        ..spec()
+    };
+    for spec in [spec().claim("iat", now - 3600), sigstore] {
+        let answer = t.server.exchange(&t.issuer.mint(&spec).unwrap());
+        let body = answer.json();
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "access-denied"),
+            "{body}"
+        );
+        assert_eq!(body["error"], "access_denied", "{body}");
     }
     let garbage = t.server.exchange("not.a.token");
     assert_eq!(
@@ -130,7 +136,7 @@ fn an_unknown_issuer_and_an_unknown_tenant_are_one_answer() {
         .exchange(&other.mint(&WithOperator::spec()).unwrap());
     assert_eq!(
         (unknown.status, unknown.code().as_str()),
-        (400, "issuer-unknown")
+        (400, "access-denied")
     );
 
     let token = t.issuer.mint(&WithOperator::spec()).unwrap();
@@ -141,7 +147,7 @@ fn an_unknown_issuer_and_an_unknown_tenant_are_one_answer() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let tenant = t.server.send("POST", "/v1/token", &form, body.as_bytes());
     assert_eq!(tenant.json()["detail"], unknown.json()["detail"]);
-    assert_eq!(tenant.code(), "issuer-unknown");
+    assert_eq!(tenant.code(), "access-denied");
     // Nothing was used up.
     assert_eq!(t.server.exchange(&token).status, 200);
 }
@@ -155,7 +161,7 @@ fn another_issuers_key_does_not_sign_for_this_one() {
     let answer = t.server.exchange(&other.mint(&forged).unwrap());
     assert_eq!(
         (answer.status, answer.code().as_str()),
-        (400, "token-refused")
+        (400, "access-denied")
     );
 }
 

@@ -2,6 +2,7 @@
 
 use super::{cut, tenant_draft};
 use crate::caller::Caller;
+use crate::denials::Refusal;
 use crate::sequencer::{DetailsDraft, Submission};
 use crate::use_key::text_opening;
 use crate::{Service, SigningError};
@@ -9,6 +10,7 @@ use countersign_core::ports::rows::{
     IssuerRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantRow,
 };
 use countersign_core::{Micros, RequestId, TenantId, TenantName};
+use countersign_grants::{ExplainRequest, Grant};
 use countersign_signing_log::leaf::{LeafBody, TokenExchanged};
 
 impl Service {
@@ -65,6 +67,44 @@ impl Service {
         subject: &str,
     ) -> Result<Vec<Role>, SigningError> {
         Ok(self.store().roles(tenant, issuer, subject).await?)
+    }
+
+    /// Whether a caller has business here: a role, or a grant that its claims meet now for one of
+    /// the signers it asks for. Nobody else gets a service token; their number (verified tokens of
+    /// a registered issuer and audience, that is) comes into the tenant's log, seldom.
+    ///
+    /// # Errors
+    /// [`SigningError::Unavailable`].
+    pub async fn awaits(&self, caller: &Caller, rid: &RequestId) -> Result<bool, SigningError> {
+        if !caller.roles.is_empty() {
+            return Ok(true);
+        }
+        let now = self.clock().now();
+        for row in self.store().all_grants(caller.tenant).await? {
+            let wanted = caller.signers.as_ref();
+            if wanted.is_some_and(|s| !s.contains(&row.signer)) {
+                continue;
+            }
+            let grant: Grant = serde_json::from_str(&row.json).map_err(|e| {
+                SigningError::Internal(format!("grant {} cannot be read: {e}", row.id))
+            })?;
+            if grant.issuer != caller.issuer {
+                continue;
+            }
+            let request = ExplainRequest {
+                issuer: &caller.issuer,
+                claims: &caller.claims,
+                signer: &row.signer,
+                content_type: None,
+                digest_algorithm: None,
+                now,
+            };
+            if countersign_grants::explain(std::slice::from_ref(&grant), &request).allowed {
+                return Ok(true);
+            }
+        }
+        self.refused(caller, None, Refusal::Stranger, "no-role-or-grant", rid);
+        Ok(false)
     }
 
     /// Puts an exchange into the tenant's log.

@@ -410,18 +410,8 @@ async fn audience_must_be_exactly_the_registered_one() {
                 expected: expected(),
             },
         ),
-        (
-            json!([AUD, "other"]),
-            TokenError::SeveralAudiences {
-                expected: expected(),
-            },
-        ),
-        (
-            json!([AUD, AUD]),
-            TokenError::SeveralAudiences {
-                expected: expected(),
-            },
-        ),
+        (json!([AUD, "other"]), TokenError::SeveralAudiences),
+        (json!([AUD, AUD]), TokenError::SeveralAudiences),
         (json!([]), TokenError::Missing("aud")),
         (json!(5), TokenError::BadClaim("aud")),
     ] {
