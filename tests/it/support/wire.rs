@@ -63,13 +63,6 @@ impl Stack {
 }
 
 impl Wire {
-    /// A whole request with these header lines, and its answer.
-    pub fn ask(&mut self, method: &str, path: &str, headers: &[String], body: &[u8]) -> WireAnswer {
-        self.write(&request(method, path, headers, body))
-            .expect("the request is sent");
-        self.answer(method).expect("an answer")
-    }
-
     /// Bytes.
     pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)?;
@@ -142,15 +135,6 @@ impl WireAnswer {
     /// The problem's code; empty if it is none.
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
-    }
-
-    /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.head
-            .lines()
-            .filter_map(|l| l.split_once(':'))
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.trim())
     }
 }
 
