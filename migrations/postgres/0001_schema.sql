@@ -228,14 +228,14 @@ CREATE TABLE open_authorisations (
   CHECK ((claim_principal IS NULL) = (claim_key IS NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 
--- Idempotency claims: one row per Idempotency-Key until it expires.
+-- Idempotency claims: one row per item that came under an Idempotency-Key, until it expires.
 CREATE TABLE claims (
   tenant_id uuid   NOT NULL,
   principal bytea  NOT NULL CHECK (length(principal) = 32),
   claim_key text   NOT NULL,
   body      bytea  NOT NULL CHECK (length(body) = 32),
   state     text   NOT NULL,
-  -- JSON, where the state is 'done'.
+  -- Where the state is 'done': what of the answer is nowhere else (crates/signing/src/sign/stored.rs).
   answer    text,
   attempt   bigint NOT NULL CHECK (attempt >= 1),
   log_id    uuid   NOT NULL,

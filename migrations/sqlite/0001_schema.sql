@@ -205,14 +205,14 @@ CREATE TABLE open_authorisations (
   CHECK ((claim_principal IS NULL) = (claim_key IS NULL))
 ) STRICT, WITHOUT ROWID;
 
--- Idempotency claims: one row per Idempotency-Key until it expires.
+-- Idempotency claims: one row per item that came under an Idempotency-Key, until it expires.
 CREATE TABLE claims (
   tenant_id BLOB    NOT NULL,
   principal BLOB    NOT NULL CHECK (length(principal) = 32),
   claim_key TEXT    NOT NULL,
   body      BLOB    NOT NULL CHECK (length(body) = 32),
   state     TEXT    NOT NULL,
-  -- JSON, where the state is 'done'.
+  -- Where the state is 'done': what of the answer is nowhere else (crates/signing/src/sign/stored.rs).
   answer    TEXT,
   attempt   INTEGER NOT NULL CHECK (attempt >= 1),
   log_id    BLOB    NOT NULL,

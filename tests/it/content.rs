@@ -25,6 +25,12 @@ pub fn cms_attributes(file: &[u8]) -> String {
     STANDARD.encode(attributes.expect("attributes"))
 }
 
+/// A batch of one.
+fn one(mut item: Value) -> Value {
+    item["id"] = "one".into();
+    json!({"items": [item]})
+}
+
 fn cms_body(attributes: &[u8]) -> Value {
     json!({
         "content": {"type": "cms", "signed_attributes": STANDARD.encode(attributes)},
@@ -105,7 +111,8 @@ impl Signing {
     }
 
     fn post(&self, body: &Value) -> RawAnswer {
-        self.raw.post(&self.path, Some(&self.token), body)
+        let whole = one(body.clone());
+        self.raw.post(&self.path, Some(&self.token), &whole).only()
     }
 
     fn post_bytes(&self, body: &[u8]) -> RawAnswer {
@@ -330,7 +337,8 @@ fn what_is_not_code_is_refused_and_logged() {
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        assert!(told.starts_with(field), "{name}: field {told}");
+        let field = format!("items[0].{field}");
+        assert!(told.starts_with(&field), "{name}: field {told}");
     }
     for (name, body) in [
         ("no JSON", &b"signature, please"[..]),
@@ -344,7 +352,7 @@ fn what_is_not_code_is_refused_and_logged() {
             "{name}"
         );
     }
-    let huge = cms_body(&vec![0x31; 200 * 1024]).to_string();
+    let huge = one(cms_body(&vec![0x31; 1024 * 1024])).to_string();
     let answer = signing.post_bytes(huge.as_bytes());
     assert_eq!(
         (answer.status, answer.problem().as_str()),

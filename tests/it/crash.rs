@@ -166,7 +166,7 @@ fn random_kills_under_the_command_line_leave_logs_that_hold() {
             run.join().expect("the job ends")
         });
         assert!(
-            [0, 5].contains(&run),
+            [0, 5, 6].contains(&run),
             "a kill is a reason to retry: exit {run}"
         );
         // What did not come the first time comes now, under the same retry id.

@@ -25,12 +25,8 @@ fn micros() -> i64 {
 
 /// A signature over anything, without our command line.
 fn sign(raw: &Raw, tenant: &str, signer: &str, token: &str, what: &[u8]) -> RawAnswer {
-    let path = format!("/v1/tenants/{tenant}/signers/{signer}/signatures");
-    raw.post(
-        &path,
-        Some(token),
-        &cms_request(what, HashAlgorithm::Sha256),
-    )
+    let body = cms_request(what, HashAlgorithm::Sha256);
+    raw.sign(tenant, signer, token, &body)
 }
 
 fn event(admin: &Cli, code: i32, name: &str, key: &str) -> crate::support::cli::Output {

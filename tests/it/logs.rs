@@ -249,22 +249,18 @@ fn the_tenants_log_tells_everything_and_opens() {
         .ends(3, &["sign", "--signer", &signer, &other]);
     // One who has business at another signer. The command line stops at the certificate; whoever asks for a signature directly is refused there.
     let raw = stack.raw();
-    let path = format!("/v1/tenants/{tenant}/signers/release/signatures");
     stack.let_in(&admin, tenant, "666");
     let thief = stack.service_token(tenant, "666");
     for _ in 0..3 {
-        let answer = raw.post(
-            &path,
-            Some(&thief),
-            &cms_request(b"x", HashAlgorithm::Sha256),
-        );
+        let body = cms_request(b"x", HashAlgorithm::Sha256);
+        let answer = raw.sign(tenant, "release", &thief, &body);
         assert_eq!(answer.problem(), "denied");
     }
     let job = stack.service_token(tenant, REPOSITORY);
     let mut bad = cms_request(b"x", HashAlgorithm::Sha256);
-    bad["content"]["signed_attributes"] = STANDARD.encode(b"\x31\x00").into();
+    bad["items"][0]["content"]["signed_attributes"] = STANDARD.encode(b"\x31\x00").into();
     assert_eq!(
-        raw.post(&path, Some(&job), &bad).problem(),
+        raw.sign(tenant, "release", &job, &bad).problem(),
         "content-refused"
     );
     admin.ends(

@@ -296,6 +296,7 @@ fn a_neighbours_object_is_the_same_404_as_none_for_everybody() {
             Some(body.as_bytes()),
             &[("idempotency-key", USED_KEY)],
         )
+        .only()
     };
     let first = sign("zq-theirs", "zq-release", &their_job);
     assert_eq!(first.status, 200, "{first:?}");

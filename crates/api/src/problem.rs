@@ -219,6 +219,7 @@ impl Problem {
             instance: request.to_string(),
             code: row.code.to_owned(),
             retryable: row.retryable,
+            retry_after_s: self.retry_after_s,
             field: self.extra.field,
             refusal: self.extra.refusal,
             reasons: self.extra.reasons,
@@ -286,6 +287,9 @@ pub struct ProblemDocument {
     pub code: String,
     /// Whether the same request may be sent again with hope.
     pub retryable: bool,
+    /// Seconds to wait before that: as `Retry-After`, for items that have no header of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u32>,
     /// The field that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,

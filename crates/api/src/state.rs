@@ -2,14 +2,17 @@
 
 use crate::auth::{FetchPolicy, IdTokenVerifier, IssuerKeys, ServiceTokens};
 use crate::middleware::Admission;
-use crate::problem::Problem;
+use crate::problem::{Kind, Problem};
 use countersign_core::{Clock, LogId};
 use countersign_signing::Service;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
+
+/// Longest a batch waits for its turn.
+const TURN: Duration = Duration::from_secs(20);
 
 /// What the API is told by the configuration.
 #[derive(Debug, Clone)]
@@ -22,6 +25,9 @@ pub struct ApiConfig {
     pub fetch: FetchPolicy,
     /// Most requests worked on at once; more are answered 503 at once.
     pub concurrency: usize,
+    /// Most signatures made at once, by all requests together: a batch takes a place for each of its
+    /// items and waits its turn. At least the items of one batch.
+    pub signatures: usize,
     /// Longest an answer may take. What a handler began goes on.
     pub timeout: Duration,
 }
@@ -33,6 +39,7 @@ impl Default for ApiConfig {
             origin_prefix: "localhost/log".to_owned(),
             fetch: FetchPolicy::default(),
             concurrency: 512,
+            signatures: 1024,
             timeout: Duration::from_secs(60),
         }
     }
@@ -49,6 +56,8 @@ struct Inner {
     tokens: ServiceTokens,
     tasks: TaskTracker,
     admission: Admission,
+    /// A place for each signature under way.
+    signatures: Arc<Semaphore>,
     origin_prefix: String,
 }
 
@@ -77,6 +86,9 @@ impl Api {
                 places: Arc::new(Semaphore::new(config.concurrency)),
                 timeout: config.timeout,
             },
+            signatures: Arc::new(Semaphore::new(
+                config.signatures.max(countersign_signing::MAX_ITEMS),
+            )),
             origin_prefix: config.origin_prefix.clone(),
         }))
     }
@@ -104,6 +116,26 @@ impl Api {
 
     pub(crate) fn admission(&self) -> Admission {
         self.0.admission.clone()
+    }
+
+    /// Places for so many signatures, in the order of asking. What waits longer than [`TURN`] is told
+    /// to come again: nothing was begun.
+    pub(crate) async fn places_to_sign(
+        &self,
+        count: usize,
+    ) -> Result<OwnedSemaphorePermit, Problem> {
+        let full = || {
+            Problem::new(
+                Kind::Overloaded,
+                "the service makes as many signatures at once as it can",
+            )
+        };
+        let count = u32::try_from(count).map_err(|_| full())?;
+        let turn = Arc::clone(&self.0.signatures).acquire_many_owned(count);
+        match tokio::time::timeout(TURN, turn).await {
+            Ok(Ok(places)) => Ok(places),
+            _ => Err(full()),
+        }
     }
 
     /// Runs work in its own task: neither a caller who hangs up nor a time-out stops it half-way.

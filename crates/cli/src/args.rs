@@ -16,9 +16,11 @@ Exit codes:
   3   refused by policy (the reasons are shown)
   4   absent, or not yours
   5   unavailable: retry
+  6   sign: some of the files are signed, others are not
   64  wrong usage
   70  internal error
-With several files the worst counts: 70, 64, 1, 2, 3, 4, 5, 0.";
+  130 stopped by Ctrl-C; `sign` goes on with the same command
+Of several results the worst counts: 70, 64, 1, 2, 3, 4, 5, 0.";
 
 /// Sign code with keys that never leave their HSM, and check what they were used for.
 #[derive(Debug, Parser)]
@@ -45,7 +47,7 @@ pub struct Global {
     /// Which tenant; a signer written as tenant/signer names its own.
     #[arg(long, global = true, env = "COUNTERSIGN_TENANT", value_name = "NAME")]
     pub tenant: Option<TenantName>,
-    /// One JSON document on standard output.
+    /// JSON on standard output: one document; one line for each file with `sign`.
     #[arg(long, global = true)]
     pub json: bool,
     /// Where tokens, pins and checkpoints are kept (default: ~/.countersign).

@@ -15,6 +15,10 @@ pub enum Exit {
     Absent,
     /// Unavailable: retry.
     Unavailable,
+    /// Some of several files are done, others are not.
+    Partly,
+    /// Stopped by a signal before the end (128 and SIGINT's number, as shells say it).
+    Interrupted,
     /// Wrong usage.
     Usage,
     /// A bug, ours or the service's.
@@ -24,8 +28,10 @@ pub enum Exit {
 impl Exit {
     /// All, from best to worst: with several files the worst counts. "Bad" is worse than anything
     /// that a retry, a grant or another file could mend.
-    pub const BY_SEVERITY: [Self; 8] = [
+    pub const BY_SEVERITY: [Self; 10] = [
         Self::Done,
+        Self::Partly,
+        Self::Interrupted,
         Self::Unavailable,
         Self::Absent,
         Self::Refused,
@@ -45,6 +51,8 @@ impl Exit {
             Self::Refused => 3,
             Self::Absent => 4,
             Self::Unavailable => 5,
+            Self::Partly => 6,
+            Self::Interrupted => 130,
             Self::Usage => 64,
             Self::Internal => 70,
         }
@@ -72,7 +80,7 @@ mod tests {
     #[test]
     fn the_codes_are_the_promised_ones() {
         let codes = Exit::BY_SEVERITY.map(Exit::code);
-        assert_eq!(codes, [0, 5, 4, 3, 2, 1, 64, 70]);
+        assert_eq!(codes, [0, 6, 130, 5, 4, 3, 2, 1, 64, 70]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! tokens/<hash>       service tokens, mode 0600, minutes old at most
 //! pins.json           the service's own public keys as first seen
 //! checkpoints/<hash>  per log: the last head proved, and heads not proved yet
+//! runs/<hashes>       what `sign` had done when it was interrupted; no secret
 //! ```
 
 use crate::failure::{Failure, Result};
@@ -185,6 +186,16 @@ impl Home {
             .map_err(|e| Failure::new(crate::exit::Exit::Internal, "state", e.to_string()))?;
         make_private_dir(path.parent().unwrap_or(&self.dir))?;
         write_atomically(&path, &bytes)
+    }
+
+    /// A folder of the directory, made if it is not there: mode 0700.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        make_private_dir(&path)?;
+        Ok(path)
     }
 
     /// Keeps other runs out while a file is read, changed and written. Released on drop.

@@ -2,7 +2,8 @@
 //!
 //! Every command is a function from arguments and a [`context::Context`] to a [`report::Report`]
 //! or a [`failure::Failure`]; this file alone prints and [`exit::Exit`] alone knows numbers.
-//! Standard output holds the result and nothing else (one JSON document with `--json`); notes,
+//! Standard output holds the result and nothing else (one JSON document with `--json`; `sign` has
+//! one line of JSON for each file); notes,
 //! warnings and progress go to standard error.
 #![forbid(unsafe_code)]
 
@@ -46,13 +47,16 @@ where
         }
     };
     let json = cli.global.json;
+    let lines = matches!(cli.command, args::Command::Sign(_));
     let result =
         context::Context::new(cli.global).and_then(|c| commands::dispatch(&c, cli.command));
     match result {
         Ok(report) => print_report(&report, json),
         Err(failure) => {
             eprintln!("{}", failure.for_people());
-            if json {
+            if json && lines {
+                report::line(&failure.document());
+            } else if json {
                 out(&pretty(&failure.document()));
             }
             failure.exit
@@ -61,7 +65,9 @@ where
 }
 
 fn print_report(report: &Report, json: bool) -> Exit {
-    if json {
+    if json && report.json.is_null() {
+        // Printed line by line.
+    } else if json {
         out(&pretty(&report.json));
     } else if !report.text.is_empty() {
         out(report.text.trim_end());
@@ -70,7 +76,7 @@ fn print_report(report: &Report, json: bool) -> Exit {
 }
 
 /// A reader that has gone away (`countersign … | head`) is not an error.
-fn out(text: &str) {
+pub(crate) fn out(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[must_use]
 pub fn bar(json: bool, total: u64, what: &'static str) -> ProgressBar {
     let bar = quiet_or(json, ProgressBar::new(total));
-    bar.set_style(style("{msg} [{bar:30}] {pos}/{len} {eta}"));
+    bar.set_style(style("{msg} [{bar:30}] {pos}/{len} {per_sec:.0} {eta}"));
     bar.set_message(what);
     bar
 }

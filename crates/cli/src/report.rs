@@ -27,6 +27,16 @@ impl Report {
         }
     }
 
+    /// Everything was printed already, line by line.
+    #[must_use]
+    pub const fn printed(exit: Exit) -> Self {
+        Self {
+            exit,
+            json: Value::Null,
+            text: String::new(),
+        }
+    }
+
     /// Done; people read one line for each member.
     #[must_use]
     pub fn facts(json: Value) -> Self {
@@ -54,4 +64,9 @@ impl Report {
         self.text = format!("{}\n{}", line.as_ref(), self.text);
         self
     }
+}
+
+/// Prints one line of JSON on standard output: one of many results.
+pub fn line(json: &Value) {
+    crate::out(&json.to_string());
 }

@@ -4,6 +4,8 @@ mod keys;
 mod signing;
 mod tenants;
 
+pub use signing::{ItemResult, MAX_ITEMS};
+
 use crate::error::{Error, Result};
 use crate::oidc::encode;
 use crate::web::{Answer, Web};
@@ -15,7 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// JSON answers: a signature with its chain and receipt is some 20 KiB.
+/// JSON answers: a hundred signatures with their receipts are some 500 KiB.
 const MAX_JSON: u64 = 4 * 1024 * 1024;
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
@@ -52,6 +54,8 @@ pub struct Client {
     base: String,
     attempts: u32,
     token: Option<SecretString>,
+    /// Instead of the time for one request.
+    patience: Option<Duration>,
 }
 
 /// Whether a request may be sent again after it may have arrived.
@@ -79,6 +83,7 @@ impl Client {
             base: base.to_owned(),
             attempts: options.attempts.max(1),
             token: None,
+            patience: None,
         })
     }
 
@@ -95,6 +100,14 @@ impl Client {
     #[must_use]
     pub const fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// The same client, waiting longer for its answers.
+    fn patient(&self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
+            ..self.clone()
+        }
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -149,7 +162,7 @@ impl Client {
         loop {
             let result = self
                 .web
-                .send(method, &url, &all, body, limit)
+                .send_within(self.patience, method, &url, &all, body, limit)
                 .and_then(Answer::success);
             let error = match result {
                 Ok(answer) => return Ok(answer),

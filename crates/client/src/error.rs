@@ -117,7 +117,6 @@ pub struct ApiError {
     #[serde(rename = "instance")]
     pub request_id: String,
     /// Seconds the service asks to wait.
-    #[serde(skip)]
     pub retry_after_s: Option<u64>,
 }
 

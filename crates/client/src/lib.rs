@@ -29,7 +29,7 @@ mod error;
 pub mod oidc;
 mod web;
 
-pub use api::{Client, Options};
+pub use api::{Client, ItemResult, MAX_ITEMS, Options};
 pub use error::{ApiError, Error, Result};
 pub use web::{Answer, Web};
 

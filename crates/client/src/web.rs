@@ -90,6 +90,22 @@ impl Web {
         body: Option<&[u8]>,
         limit: u64,
     ) -> Result<Answer> {
+        self.send_within(None, method, url, headers, body, limit)
+    }
+
+    /// As [`Web::send`], with another time-out than the agent's.
+    ///
+    /// # Errors
+    /// As [`Web::send`].
+    pub(crate) fn send_within(
+        &self,
+        timeout: Option<Duration>,
+        method: &str,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+        limit: u64,
+    ) -> Result<Answer> {
         let bad = |message: String| Error::Usage {
             field: "url",
             message: format!("{url}: {message}"),
@@ -107,11 +123,11 @@ impl Web {
             Some(bytes) => request
                 .body(bytes)
                 .map_err(|e| bad(e.to_string()))
-                .map(|r| self.agent.run(r)),
+                .map(|r| self.run(r, timeout)),
             None => request
                 .body(())
                 .map_err(|e| bad(e.to_string()))
-                .map(|r| self.agent.run(r)),
+                .map(|r| self.run(r, timeout)),
         }?;
         let mut response = run.map_err(|e| transport(&host, e))?;
         let text = |name: header::HeaderName| {
@@ -160,6 +176,22 @@ impl Web {
         Ok(answer)
     }
 
+    fn run<S: ureq::AsSendBody>(
+        &self,
+        request: Request<S>,
+        timeout: Option<Duration>,
+    ) -> std::result::Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        match timeout {
+            None => self.agent.run(request),
+            Some(_) => self.agent.run(
+                self.agent
+                    .configure_request(request)
+                    .timeout_global(timeout)
+                    .build(),
+            ),
+        }
+    }
+
     /// A plain GET that wants a 200 (issuer documents).
     ///
     /// # Errors
@@ -201,7 +233,7 @@ impl Answer {
             .unwrap_or_else(|| ApiError::without_document(self.status, self.request_id.clone()));
         // The status line is what the client acts on, whatever the document says.
         error.status = self.status;
-        error.retry_after_s = self.retry_after_s;
+        error.retry_after_s = self.retry_after_s.or(error.retry_after_s);
         Err(Error::Api(Box::new(error)))
     }
 

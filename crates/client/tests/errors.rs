@@ -2,7 +2,7 @@
 //! that says exactly what the test wants.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use countersign_client::{Client, Error, Options, dto};
+use countersign_client::{Client, Error, ItemResult, Options, dto};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Write};
@@ -125,23 +125,102 @@ fn problem(status: &str, code: &str, retryable: bool, more: &str) -> String {
 }
 
 fn signature() -> String {
-    let body = r#"{"signature":"AQID","scheme":"ecdsa-sha-256","key":"k","certificate_chain":["AA=="],
-        "receipt":"r","log":{"origin":"o","vkey":"v"},"request":"q","new_member":1}"#;
-    answer("200 OK", "application/json", "", body)
+    signatures(&format!("[{}]", signed("one", "aa")))
 }
 
-fn sign(client: &Client) -> Result<dto::Signature, Error> {
+fn signed(id: &str, by: &str) -> String {
+    format!(
+        r#"{{"id":"{id}","signature":"AQID","scheme":"ecdsa-sha-256","certificate_sha256":"{by}",
+        "receipt":"r","request":"q","new_member":1}}"#
+    )
+}
+
+/// Of two keys.
+fn signatures(results: &str) -> String {
+    let body = format!(
+        r#"{{"signed_by":[
+        {{"certificate_sha256":"aa","key":"k","certificate_chain":["AA=="],"log":{{"origin":"o","vkey":"v"}}}},
+        {{"certificate_sha256":"bb","key":"l","certificate_chain":["AQ=="],"log":{{"origin":"p","vkey":"w"}}}}],
+        "results":{results},"new_member":1}}"#
+    );
+    answer("200 OK", "application/json", "", &body)
+}
+
+fn item(id: &str) -> dto::SignatureItem {
+    dto::SignatureItem {
+        id: id.into(),
+        content: dto::Content::Cms {
+            signed_attributes: vec![1, 2].into(),
+        },
+        digest_algorithm: countersign_core::HashAlgorithm::Sha256,
+    }
+}
+
+fn sign_all(client: &Client, ids: &[&str]) -> Result<Vec<ItemResult>, Error> {
+    let items: Vec<_> = ids.iter().map(|id| item(id)).collect();
     client.sign(
         &"acme".parse().unwrap(),
         &"release".parse().unwrap(),
-        &dto::SignatureRequest {
-            content: dto::Content::Cms {
-                signed_attributes: vec![1, 2].into(),
-            },
-            digest_algorithm: countersign_core::HashAlgorithm::Sha256,
-        },
+        &items,
         "idem-1",
     )
+}
+
+fn sign(client: &Client) -> Result<dto::Signature, Error> {
+    let mut all = sign_all(client, &["one"])?;
+    all.remove(0).map_err(Error::Api)
+}
+
+#[test]
+fn each_item_of_a_batch_has_its_own_answer() {
+    let refused = r#"{"id":"b","problem":{"status":403,"code":"denied","title":"T","detail":"D",
+        "instance":"q","retryable":false,"reasons":[]}}"#;
+    let busy =
+        r#"{"id":"c","problem":{"status":503,"code":"busy","retryable":true,"retry_after_s":7}}"#;
+    let all = format!(
+        "[{},{refused},{busy},{}]",
+        signed("a", "bb"),
+        signed("d", "aa")
+    );
+    let server = Server::start(vec![signatures(&all)]);
+    let got = sign_all(&server.client(), &["a", "b", "c", "d"]).unwrap();
+    let [Ok(a), Err(b), Err(c), Ok(d)] = got.as_slice() else {
+        panic!("{got:?}")
+    };
+    // Each with the key that signed it: one was replaced in between.
+    assert_eq!((a.key.as_str(), a.log.vkey.as_str()), ("l", "w"));
+    assert_eq!((d.key.as_str(), d.certificate_chain[0].0[0]), ("k", 0));
+    assert_eq!(
+        (b.status, b.code.as_str(), b.retryable),
+        (403, "denied", false)
+    );
+    assert_eq!((c.retryable, c.retry_after_s), (true, Some(7)));
+    assert_eq!(
+        server.asked().len(),
+        1,
+        "what to do about items is the caller's business"
+    );
+}
+
+#[test]
+fn an_answer_that_does_not_fit_the_items_is_none() {
+    let two = format!("[{},{}]", signed("a", "aa"), signed("b", "aa"));
+    let both = signed("a", "aa").replace("\"receipt\"", "\"problem\":{},\"receipt\"");
+    for (results, ids) in [
+        (two.as_str(), &["a"][..]),
+        (&two, &["b", "a"]),
+        ("[]", &["a"]),
+        ("[{\"id\":\"a\"}]", &["a"]),
+        (&format!("[{}]", signed("a", "cc")), &["a"]),
+        (&format!("[{both}]"), &["a"]),
+    ] {
+        let server = Server::start(vec![signatures(results)]);
+        let got = sign_all(&server.client(), ids);
+        assert!(
+            matches!(got, Err(Error::BadAnswer { .. })),
+            "{results}: {got:?}"
+        );
+    }
 }
 
 #[test]
@@ -176,7 +255,7 @@ fn a_signature_is_retried_under_the_same_idempotency_key() {
         assert!(request.contains("idempotency-key: idem-1\r\n"), "{request}");
         assert!(request.contains("authorization: Bearer secret-token\r\n"));
         assert!(request.ends_with(
-            r#"{"content":{"type":"cms","signed_attributes":"AQI="},"digest_algorithm":"sha-256"}"#
+            r#"{"items":[{"id":"one","content":{"type":"cms","signed_attributes":"AQI="},"digest_algorithm":"sha-256"}]}"#
         ));
     }
 }

@@ -156,6 +156,9 @@ pub struct Oidc {
 pub struct Limits {
     /// Most requests worked on at once.
     pub concurrency: usize,
+    /// Most signatures made at once, by all requests together: more wait their turn. Beyond some
+    /// thousand, a slow HSM lets the last of them run into its deadline.
+    pub signatures: usize,
     /// Longest an answer may take, in seconds.
     pub request_timeout_s: u64,
     /// Longest a shutdown waits for what is under way, in seconds.
@@ -166,6 +169,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             concurrency: 512,
+            signatures: 1024,
             request_timeout_s: 90,
             drain_s: 30,
         }
@@ -289,6 +293,7 @@ impl Config {
         let bounds = [
             ("lease_s", self.node.lease_s, 3, 300),
             ("concurrency", self.limits.concurrency as u64, 1, 65_536),
+            ("signatures", self.limits.signatures as u64, 100, 65_536),
             ("request_timeout_s", self.limits.request_timeout_s, 1, 3600),
             ("drain_s", self.limits.drain_s, 0, 3600),
             ("sessions", self.hsm.sessions.unwrap_or(1) as u64, 1, 1024),

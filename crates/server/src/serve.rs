@@ -118,6 +118,7 @@ async fn with_parts(
                 private_addresses: config.development || config.oidc.allow_private_addresses,
             },
             concurrency: config.limits.concurrency,
+            signatures: config.limits.signatures,
             timeout: Duration::from_secs(config.limits.request_timeout_s),
         },
     );

@@ -38,6 +38,7 @@ pub use recovery::Recovered;
 pub use service::{Ports, Readiness, Service, ServiceKeys, Settings};
 pub use service_keys::{SealingKey, ServiceSecrets, ServiceTokenKey};
 pub use sign::{
-    LogReference, MAX_IDEMPOTENCY_KEY, SignRequest, SignatureAnswer, SignerCertificate,
+    ItemResult, MAX_IDEMPOTENCY_KEY, MAX_ITEM_ID, MAX_ITEMS, SignBatch, SignItem, SignedItem,
+    SignerCertificate,
 };
 pub use tenants::{IssuerSpec, NewTenant};

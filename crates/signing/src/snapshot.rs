@@ -21,7 +21,7 @@ pub(crate) struct SignerSnapshot {
     pub tenant: TenantRow,
     pub signer: SignerRow,
     /// The key that signs, with its certificate.
-    pub active: Option<(KeyRow, CertificateRow)>,
+    pub active: Option<(KeyRow, Arc<CertificateRow>)>,
     /// Where there is no active key: the state of the newest.
     pub newest_state: Option<KeyState>,
     pub grants: Vec<Grant>,
@@ -117,7 +117,7 @@ impl Service {
             if key.state.signs()
                 && let Some(certificate) = store.certificate(tenant, key.id).await?
             {
-                active = Some((key.clone(), certificate));
+                active = Some((key.clone(), Arc::new(certificate)));
                 break;
             }
         }

@@ -5,6 +5,7 @@
 use crate::caller::Caller;
 use crate::sequencer::{ClaimDraft, DetailsDraft, Draft, NEAR, Placed, Refused, Submission};
 use crate::service_keys::random;
+use crate::sign::SignedItem;
 use crate::{Service, SigningError};
 use countersign_core::failpoint;
 use countersign_core::ports::hsm::{HsmError, LogResync, SignOrder};
@@ -54,12 +55,14 @@ pub(crate) struct ClaimUse {
 
 /// Answers that went out and whose outcome is not written yet, by claim.
 #[derive(Debug, Default)]
-pub(crate) struct Answers(Mutex<HashMap<ClaimKey, ([u8; 32], String)>>);
+pub(crate) struct Answers(Mutex<HashMap<ClaimKey, Known>>);
+
+/// Body and answer.
+type Known = ([u8; 32], Arc<SignedItem>);
 
 impl Answers {
-    fn add(&self, claim: &ClaimUse, answer: &str) {
-        self.lock()
-            .insert(claim.key.clone(), (claim.body, answer.to_owned()));
+    fn add(&self, claim: &ClaimUse, answer: Arc<SignedItem>) {
+        self.lock().insert(claim.key.clone(), (claim.body, answer));
     }
 
     fn remove(&self, key: &ClaimKey) {
@@ -67,21 +70,26 @@ impl Answers {
     }
 
     /// Body and answer.
-    pub(crate) fn get(&self, key: &ClaimKey) -> Option<([u8; 32], String)> {
+    pub(crate) fn get(&self, key: &ClaimKey) -> Option<Known> {
         self.lock().get(key).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ClaimKey, ([u8; 32], String)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClaimKey, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A use whose leaf is durable. Consumed by [`Service::perform`].
 pub(crate) struct Authorised {
+    placed: Placed,
+    asked: Asked,
+}
+
+/// A use as it was asked for.
+struct Asked {
     tenant: TenantId,
     key: KeyId,
     public: Arc<PublicKey>,
-    placed: Placed,
     scheme: SignatureScheme,
     digest: Digest,
     tbs: Opening,
@@ -97,6 +105,10 @@ pub(crate) struct Performed {
     pub receipt: String,
     /// Origin of the key's log.
     pub origin: String,
+    /// The signed checkpoint that the proof leads to.
+    pub checkpoint: Arc<str>,
+    /// Under which scheme.
+    pub scheme: SignatureScheme,
     close: Close,
 }
 
@@ -112,6 +124,53 @@ impl Service {
     /// Writes the authorisation leaf. When it returns the leaf is durable and covered by a signed
     /// checkpoint.
     pub(crate) async fn authorise(&self, u: KeyUse<'_>) -> Result<Authorised, Refused> {
+        let one = self.authorise_together(vec![u]).await.pop();
+        one.unwrap_or_else(|| {
+            Err(Refused::Error(SigningError::Internal(
+                "the writer gave no answer".into(),
+            )))
+        })
+    }
+
+    /// As [`Service::authorise`] for the items of a batch, in one flush; the answers are in order.
+    /// What becomes of one is nothing to its neighbours.
+    pub(crate) async fn authorise_together(
+        &self,
+        uses: Vec<KeyUse<'_>>,
+    ) -> Vec<Result<Authorised, Refused>> {
+        let mut asked = Vec::with_capacity(uses.len());
+        let mut submissions = Vec::with_capacity(uses.len());
+        for u in uses {
+            asked.push(self.draft_use(u).map(|(submission, use_of)| {
+                submissions.push(submission);
+                use_of
+            }));
+        }
+        let mut placed = self
+            .sequencer()
+            .write_together(submissions)
+            .await
+            .into_iter();
+        let missing = || {
+            Refused::Error(SigningError::Internal(
+                "the writer gave no place in the log".into(),
+            ))
+        };
+        asked
+            .into_iter()
+            .map(|asked| {
+                let asked = asked?;
+                let mut placed = placed.next().ok_or_else(missing)??;
+                Ok(Authorised {
+                    placed: placed.pop().ok_or_else(missing)?,
+                    asked,
+                })
+            })
+            .collect()
+    }
+
+    /// The leaf of one use and all that is written with it.
+    fn draft_use(&self, u: KeyUse<'_>) -> Result<(Submission, Asked), Refused> {
         let error = |e: SigningError| Refused::Error(e);
         let public = self
             .snapshots()
@@ -182,38 +241,35 @@ impl Service {
             claim,
             ..Submission::default()
         };
-        let mut placed = self.sequencer().write(submission).await?;
-        let placed = placed.pop().ok_or_else(|| {
-            error(SigningError::Internal(
-                "the writer gave no place in the log".into(),
-            ))
-        })?;
-        Ok(Authorised {
+        let asked = Asked {
             tenant: u.key.tenant,
             key: u.key.id,
             public,
-            placed,
             scheme: u.scheme,
             digest: u.tbs,
             tbs,
             artifact,
             claim: u.claim,
-        })
+        };
+        Ok((submission, asked))
     }
 
     /// Uses the key once and verifies the signature. On failure the outcome leaf is on its way
     /// before this returns; on success the caller sends it with [`Service::settle`].
-    pub(crate) async fn perform(&self, a: Authorised) -> Result<Performed, SigningError> {
+    pub(crate) async fn perform(
+        &self,
+        Authorised { placed, asked: a }: Authorised,
+    ) -> Result<Performed, SigningError> {
         let close = Close {
             tenant: a.tenant,
             log: a.key.into(),
-            index: a.placed.index,
+            index: placed.index,
             claim: a.claim,
         };
         let order = SignOrder {
             key: a.key,
-            index: a.placed.index,
-            leaf: a.placed.leaf.clone(),
+            index: placed.index,
+            leaf: placed.leaf.clone(),
             scheme: a.scheme,
             digest: a.digest.clone(),
             tbs_salt: a.tbs.salt.0,
@@ -256,22 +312,25 @@ impl Service {
         }
         failpoint::hit("server.after-verify");
         let receipt = Receipt {
-            leaf: a.placed.leaf,
+            leaf: placed.leaf,
             artifact: a.artifact,
-            index: a.placed.index,
-            proof: a.placed.proof,
-            checkpoint_note: a.placed.checkpoint.to_string(),
+            index: placed.index,
+            proof: placed.proof,
+            checkpoint_note: placed.checkpoint.to_string(),
         }
         .to_text();
         Ok(Performed {
             signature,
             receipt,
-            origin: a.placed.origin.to_string(),
+            origin: placed.origin.to_string(),
+            checkpoint: placed.checkpoint,
+            scheme: a.scheme,
             close,
         })
     }
 
     /// The last step before a signature leaves: sends the outcome leaf, without holding the answer.
+    /// `answer`: what a retry gets, and how it is stored.
     ///
     /// # Errors
     /// This node's lease ran out: another node may have closed the authorisation as `unknown`
@@ -279,7 +338,7 @@ impl Service {
     pub(crate) fn settle(
         &self,
         performed: Performed,
-        answer: Option<String>,
+        answer: Option<(Arc<SignedItem>, String)>,
     ) -> Result<(), SigningError> {
         failpoint::hit("server.before-release");
         if let Err(e) = self.standing().good() {
@@ -293,11 +352,14 @@ impl Service {
             return Err(e);
         }
         let hash: [u8; 32] = Sha256::digest(&performed.signature).into();
-        // A retry that comes before the outcome is written gets its answer from memory.
-        if let (Some(claim), Some(answer)) = (&performed.close.claim, &answer) {
-            self.answers().add(claim, answer);
-        }
-        let state = answer.map_or(ClaimState::Unanswered, |answer| ClaimState::Done { answer });
+        let state = match (&performed.close.claim, answer) {
+            (Some(claim), Some((item, answer))) => {
+                // A retry that comes before the outcome is written gets its answer from memory.
+                self.answers().add(claim, item);
+                ClaimState::Done { answer }
+            }
+            _ => ClaimState::Unanswered,
+        };
         self.close(
             performed.close,
             OutcomeResult::Signed,

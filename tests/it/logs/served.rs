@@ -21,11 +21,7 @@ fn six_hundred_leaves_and_every_tile_on_the_way() {
                 s.spawn(move || {
                     for n in (from..to).filter(|n| n % 6 == t) {
                         let body = cms_request(&n.to_be_bytes(), HashAlgorithm::Sha256);
-                        let answer = raw.post(
-                            "/v1/tenants/log-long/signers/release/signatures",
-                            Some(token),
-                            &body,
-                        );
+                        let answer = raw.sign("log-long", "release", token, &body);
                         assert_eq!(answer.status, 200, "{answer:?}");
                     }
                 });

@@ -3,7 +3,7 @@
 use super::{Stack, program, text};
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Runs `countersign` with a home, a server and perhaps a tenant of its own.
 #[derive(Clone)]
@@ -45,19 +45,30 @@ impl Cli {
         self.env("COUNTERSIGN_TENANT", tenant)
     }
 
-    /// Runs it.
-    pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Output {
+    fn command<S: AsRef<str>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(program("countersign"));
         command
             .env_clear()
-            .env("PATH", std::env::var("PATH").unwrap_or_default());
+            .env("PATH", std::env::var("PATH").unwrap_or_default())
+            .args(args.iter().map(AsRef::as_ref));
         for (name, value) in &self.env {
             command.env(name, value);
         }
-        let out = command
-            .args(args.iter().map(AsRef::as_ref))
-            .output()
-            .expect("countersign runs");
+        command
+    }
+
+    /// Starts it, its output in pipes.
+    pub fn spawn<S: AsRef<str>>(&self, args: &[S]) -> Child {
+        self.command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("countersign runs")
+    }
+
+    /// Runs it.
+    pub fn run<S: AsRef<str>>(&self, args: &[S]) -> Output {
+        let out = self.command(args).output().expect("countersign runs");
         Output {
             code: out.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
@@ -85,17 +96,31 @@ impl Cli {
         out
     }
 
-    /// Runs it with `--json`; it must succeed.
+    /// Runs it with `--json`; it must succeed. Of `sign` the lines, in the files' order.
     pub fn json<S: AsRef<str>>(&self, args: &[S]) -> Value {
         let mut all = vec!["--json"];
         all.extend(args.iter().map(AsRef::as_ref));
         let out = self.ok(&all);
+        if all.get(1) == Some(&"sign") {
+            return serde_json::json!({"files": out.files(&all)});
+        }
         serde_json::from_str(&out.stdout)
             .unwrap_or_else(|e| panic!("not JSON ({e}): {}", out.stdout))
     }
 }
 
 impl Output {
+    /// The lines of `sign --json`, in the order of the files in the arguments.
+    pub fn files(&self, args: &[&str]) -> Vec<Value> {
+        let mut lines: Vec<Value> = self
+            .stdout
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("not JSON ({e}): {l}")))
+            .collect();
+        lines.sort_by_key(|l| args.iter().rposition(|a| l["file"] == *a));
+        lines
+    }
+
     /// Whether either stream says it.
     pub fn says(&self, what: &str) -> bool {
         self.stdout.contains(what) || self.stderr.contains(what)

@@ -117,8 +117,11 @@ pub fn cms_request(content: &[u8], hash: HashAlgorithm) -> Value {
     let attributes =
         countersign_content::cms::signed_attributes(&digest, None, None, None).expect("attributes");
     json!({
-        "content": {"type": "cms", "signed_attributes": STANDARD.encode(attributes)},
-        "digest_algorithm": hash.as_str(),
+        "items": [{
+            "id": "one",
+            "content": {"type": "cms", "signed_attributes": STANDARD.encode(attributes)},
+            "digest_algorithm": hash.as_str(),
+        }],
     })
 }
 

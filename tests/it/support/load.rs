@@ -77,8 +77,11 @@ impl Signing {
                 .expect("attributes");
         let tbs = countersign_content::digest_of(HashAlgorithm::Sha256, &attributes);
         let body = json!({
-            "content": {"type": "cms", "signed_attributes": STANDARD.encode(&attributes)},
-            "digest_algorithm": "sha-256",
+            "items": [{
+                "id": "one",
+                "content": {"type": "cms", "signed_attributes": STANDARD.encode(&attributes)},
+                "digest_algorithm": "sha-256",
+            }],
         });
         Ask {
             signer: 0,
@@ -98,8 +101,20 @@ impl Signing {
         )
     }
 
-    /// Asks once, with these headers.
+    /// Asks once, with these headers; the item's answer.
     pub fn send_with(
+        &self,
+        raw: &Raw,
+        token: &str,
+        body: &[u8],
+        headers: &[(&str, &str)],
+    ) -> Result<RawAnswer, Error> {
+        self.send_whole(raw, token, body, headers)
+            .map(RawAnswer::only)
+    }
+
+    /// The same; the whole answer as it came.
+    pub fn send_whole(
         &self,
         raw: &Raw,
         token: &str,
@@ -127,7 +142,7 @@ impl Signing {
         let sent: Value = serde_json::from_slice(&ask.body).expect("JSON");
         let attributes = STANDARD
             .decode(
-                sent["content"]["signed_attributes"]
+                sent["items"][0]["content"]["signed_attributes"]
                     .as_str()
                     .expect("attributes"),
             )

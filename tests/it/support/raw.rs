@@ -107,6 +107,13 @@ impl Raw {
         self.send("POST", path, token, Some(body.to_string().as_bytes()), &[])
     }
 
+    /// A request for one signature ([`super::judges::cms_request`] makes the body); the answer is the
+    /// item's.
+    pub fn sign(&self, tenant: &str, signer: &str, token: &str, body: &Value) -> RawAnswer {
+        let path = format!("/v1/tenants/{tenant}/signers/{signer}/signatures");
+        self.post(&path, Some(token), body).only()
+    }
+
     /// The token exchange (RFC 8693), whatever comes of it.
     pub fn exchange(&self, tenant: Option<&str>, id_token: &str) -> RawAnswer {
         let mut form = format!(
@@ -138,6 +145,46 @@ impl Raw {
 }
 
 impl RawAnswer {
+    /// The answer to a batch of one as if that item had been asked for alone: its problem with its
+    /// status, or its signature with the certificate it is by. A problem of the whole request as it is.
+    pub fn only(self) -> Self {
+        if self.status != 200 {
+            return self;
+        }
+        assert_eq!(self.json()["results"].as_array().map(Vec::len), Some(1));
+        self.item(0)
+    }
+
+    /// One item's answer, in the same form.
+    pub fn item(&self, n: usize) -> Self {
+        assert_eq!(self.status, 200, "{self:?}");
+        let whole = self.json();
+        let mut result = whole["results"][n].clone();
+        let problem = result["problem"].take();
+        let (status, content_type, body) = if problem.is_null() {
+            let by = whole["signed_by"].as_array().expect("signed_by");
+            let by = by
+                .iter()
+                .find(|by| by["certificate_sha256"] == result["certificate_sha256"])
+                .unwrap_or_else(|| panic!("whose signature? {whole}"));
+            for member in ["key", "certificate_chain", "log"] {
+                result[member] = by[member].clone();
+            }
+            (200, "application/json", result)
+        } else {
+            let status = problem["status"].as_u64().expect("a status");
+            let status = u16::try_from(status).expect("a status");
+            (status, "application/problem+json", problem)
+        };
+        Self {
+            status,
+            content_type: content_type.to_owned(),
+            request_id: self.request_id.clone(),
+            retry_after_s: body["retry_after_s"].as_u64(),
+            body: body.to_string().into_bytes(),
+        }
+    }
+
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)

@@ -179,14 +179,13 @@ fn a_token_bound_to_a_signer_is_refused_for_another() {
 
     let sign = |signer: &str| {
         let body = json!({
-            "content": {"type": "cms", "signed_attributes": cms_attributes(b"a file")},
-            "digest_algorithm": "sha-256",
+            "items": [{
+                "id": "one",
+                "content": {"type": "cms", "signed_attributes": cms_attributes(b"a file")},
+                "digest_algorithm": "sha-256",
+            }],
         });
-        raw.post(
-            &format!("/v1/tenants/tok-scope/signers/{signer}/signatures"),
-            Some(&token),
-            &body,
-        )
+        raw.sign("tok-scope", signer, &token, &body)
     };
     let ours = sign("release");
     assert_eq!(ours.status, 200, "{ours:?}");

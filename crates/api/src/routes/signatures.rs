@@ -1,26 +1,53 @@
-//! Signatures: typed content in; signature, chain and receipt out.
+//! Signatures: typed content in; signatures, chain and receipts out.
 
 use crate::extract::{Auth, IdempotencyKey, Json, PathOf, Rid};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemDocument};
 use crate::state::Api;
 use crate::wire::B64;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_content::Submission;
-use countersign_core::{HashAlgorithm, SignerLabel, SignerName, TenantName};
-use countersign_signing::{SignRequest, SignatureAnswer};
+use countersign_core::ports::rows::CertificateRow;
+use countersign_core::{HashAlgorithm, RequestId, SignerLabel, SignerName, TenantName};
+use countersign_signing::{ItemResult, SignBatch, SignItem, SignedItem, SigningError};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// Largest batch: 10 KiB for each of 100 items, where most need less than one.
+const BATCH_LIMIT: usize = 1024 * 1024;
+
 pub(crate) fn routes() -> OpenApiRouter<Api> {
-    OpenApiRouter::new().routes(routes!(sign))
+    OpenApiRouter::new()
+        .routes(routes!(sign))
+        .layer(DefaultBodyLimit::max(BATCH_LIMIT))
 }
 
-/// What is to be signed. The file itself stays with the caller.
+/// What is to be signed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignBody {
+    /// 1 to 100 items. Each is decided on, logged and answered by itself.
+    #[schema(min_items = 1, max_items = 100)]
+    pub items: Vec<Item>,
+}
+
+/// One thing to be signed. The file itself stays with the caller.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    /// Your word for it: 1 to 128 visible ASCII characters, unique in the request. Under an
+    /// `Idempotency-Key` it names what a retry is of.
+    #[schema(
+        min_length = 1,
+        max_length = 128,
+        pattern = "^[!-~]+$",
+        example = "app.exe"
+    )]
+    pub id: String,
     /// The content, by type.
     pub content: Content,
     /// `sha-256`, `sha-384` or `sha-512`.
@@ -73,23 +100,27 @@ impl From<Content> for Submission {
     }
 }
 
-/// A signature with everything needed to use it and to prove it was logged.
+/// What became of the items. 200 says that each was decided on, not that each was signed.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Signature {
-    /// Base64; ECDSA as DER.
-    pub signature: String,
-    /// For example `ecdsa-sha-256`.
-    pub scheme: String,
+pub struct Signatures {
+    /// The certificates that the signatures below are by, each once: mostly one; two where the key
+    /// was replaced meanwhile; none where nothing was signed.
+    pub signed_by: Vec<SignedBy>,
+    /// One result for each item, in the request's order.
+    pub results: Vec<ItemAnswer>,
+}
+
+/// What the signatures by one certificate have in common.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SignedBy {
+    /// SHA-256 of the certificate, hex: results name it.
+    pub certificate_sha256: String,
     /// Which key.
     pub key: String,
-    /// Base64 DER, leaf first, without the root.
+    /// Base64 DER, the certificate first, without the root.
     pub certificate_chain: Vec<String>,
-    /// A C2SP tlog-proof of the authorisation: keep it with the file.
-    pub receipt: String,
-    /// The log the receipt is from.
+    /// The log the receipts are from.
     pub log: SignatureLog,
-    /// The request's id, as in the leaf.
-    pub request: String,
 }
 
 /// Names a log and its key.
@@ -101,29 +132,117 @@ pub struct SignatureLog {
     pub vkey: String,
 }
 
-impl From<SignatureAnswer> for Signature {
-    fn from(a: SignatureAnswer) -> Self {
-        Self {
-            signature: a.signature,
-            scheme: a.scheme.to_string(),
-            key: a.key.to_string(),
-            certificate_chain: a.certificate_chain,
-            receipt: a.receipt,
+/// A signature, or why there is none.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ItemAnswer {
+    /// It was signed.
+    Signed(Signed),
+    /// It was not.
+    Refused(Refused),
+}
+
+/// An item's signature with everything needed to use it and to prove it was logged.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Signed {
+    /// The item's.
+    pub id: String,
+    /// Base64; ECDSA as DER.
+    pub signature: String,
+    /// For example `ecdsa-sha-256`.
+    pub scheme: String,
+    /// By which certificate: an entry of `signed_by`.
+    pub certificate_sha256: String,
+    /// A C2SP tlog-proof of the authorisation: keep it with the file.
+    pub receipt: String,
+    /// The id of the request that it was made for, as in the leaf. A retry's has another.
+    pub request: String,
+}
+
+/// Why an item was not signed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Refused {
+    /// The item's.
+    pub id: String,
+    /// As if the item had been asked for alone.
+    pub problem: ProblemDocument,
+}
+
+impl Signatures {
+    fn of(
+        api: &Api,
+        ids: Vec<String>,
+        results: Vec<ItemResult>,
+        rid: &RequestId,
+    ) -> Result<Self, SigningError> {
+        let mut known = HashSet::new();
+        let mut signed_by = Vec::new();
+        for signed in results.iter().flatten() {
+            if known.insert(signed.certificate.sha256) {
+                signed_by.push(SignedBy::of(api, &signed.certificate, &signed.origin)?);
+            }
+        }
+        let results = ids
+            .into_iter()
+            .zip(results)
+            .map(|(id, result)| match result {
+                Ok(signed) => ItemAnswer::Signed(Signed::of(id, &signed)),
+                Err(e) => ItemAnswer::Refused(Refused {
+                    id,
+                    problem: Problem::from(e).document(rid),
+                }),
+            })
+            .collect();
+        Ok(Self { signed_by, results })
+    }
+}
+
+impl SignedBy {
+    fn of(api: &Api, certificate: &CertificateRow, origin: &str) -> Result<Self, SigningError> {
+        Ok(Self {
+            certificate_sha256: hex::encode(certificate.sha256),
+            key: certificate.key.to_string(),
+            certificate_chain: certificate
+                .chain
+                .iter()
+                .map(|c| STANDARD.encode(c))
+                .collect(),
             log: SignatureLog {
-                origin: a.log.origin,
-                vkey: a.log.vkey,
+                origin: origin.to_owned(),
+                vkey: api.service().vkey(origin)?,
             },
-            request: a.request,
+        })
+    }
+}
+
+impl Signed {
+    fn of(id: String, signed: &SignedItem) -> Self {
+        Self {
+            id,
+            signature: STANDARD.encode(&signed.signature),
+            scheme: signed.scheme.to_string(),
+            certificate_sha256: hex::encode(signed.certificate.sha256),
+            receipt: signed.receipt.clone(),
+            request: signed.request.clone(),
         }
     }
 }
 
-/// Signs once. The authorisation is in the key's log before the token is asked. With an
-/// `Idempotency-Key` a retry gets the first answer and no second signature.
+/// Signs 1 to 100 items. Each is decided on by itself, and its authorisation is in the key's log
+/// before the token is asked.
+///
+/// 200 says that every item was decided on: look at each result. A problem of the whole request
+/// (no such signer, a body that is not understood, too many requests at once) has its own status,
+/// and nothing was begun.
+///
+/// With an `Idempotency-Key` a retry is safe, item by item: the same key, item id and content give
+/// the first answer and no second signature, also in a request with other items beside it; an item
+/// still being worked on is `idempotency-in-flight`; another content under a known id is
+/// `idempotency-mismatch`. Answers are remembered for 24 hours.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/signers/{signer}/signatures", tag = "signatures",
     request_body = SignBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    responses((status = 200, body = Signature)))]
+    responses((status = 200, body = Signatures)))]
 async fn sign(
     State(api): State<Api>,
     auth: Auth,
@@ -131,16 +250,32 @@ async fn sign(
     IdempotencyKey(idempotency_key): IdempotencyKey,
     PathOf((tenant, signer)): PathOf<(TenantName, SignerLabel)>,
     Json(body): Json<SignBody>,
-) -> Result<Json<Signature>, Problem> {
+) -> Result<Json<Signatures>, Problem> {
     let name = SignerName { tenant, signer };
-    let request = SignRequest {
-        submission: body.content.into(),
-        digest_algorithm: body.digest_algorithm,
+    let ids: Vec<String> = body.items.iter().map(|i| i.id.clone()).collect();
+    let batch = SignBatch {
+        items: body.items.into_iter().map(SignItem::from).collect(),
+        idempotency_key,
     };
-    // The service runs it in a task of its own: hanging up cancels nothing.
-    let answer = api
-        .service()
-        .sign(&auth.caller, &name, request, idempotency_key, &rid)
+    batch.check()?;
+    let places = api.places_to_sign(ids.len()).await?;
+    // Hanging up cancels nothing, so the places are kept until the work is done.
+    let (service, id) = (api.service().clone(), rid.clone());
+    let results = api
+        .run(async move {
+            let _places = places;
+            service.sign(&auth.caller, &name, batch, &id).await
+        })
         .await?;
-    Ok(Json(answer.into()))
+    Ok(Json(Signatures::of(&api, ids, results, &rid)?))
+}
+
+impl From<Item> for SignItem {
+    fn from(item: Item) -> Self {
+        Self {
+            id: item.id,
+            submission: item.content.into(),
+            digest_algorithm: item.digest_algorithm,
+        }
+    }
 }

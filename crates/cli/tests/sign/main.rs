@@ -106,10 +106,16 @@ fn files_are_signed_in_place_or_beside_with_receipts_that_hold() {
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
-    let json: Value = serde_json::from_slice(&out.stdout).unwrap();
-    assert_eq!(json["files"][0]["output"], "app.exe");
-    assert_eq!(json["files"][1]["output"], "notes.txt.p7s");
-    assert_eq!(json["files"][1]["content"], "cms");
+    // One line for each, as they are done.
+    let mut lines: Vec<Value> = String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    lines.sort_by_key(|l| l["file"].to_string());
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["output"], "app.exe");
+    assert_eq!(lines[1]["output"], "notes.txt.p7s");
+    assert_eq!(lines[1]["content"], "cms");
     assert_ne!(d.read("app.exe"), unsigned);
     assert_eq!(d.read("notes.txt"), b"any file");
     for file in ["app.exe", "notes.txt"] {
@@ -147,6 +153,10 @@ fn what_is_signed_already_needs_a_word() {
     d.refused(64, "--append", &["app.exe"]);
     assert_eq!(d.sign(&["--append", "app.exe"]).0, 0);
     assert!(d.read("app.exe").len() > once);
+    assert!(
+        d.path("app.exe.2.tlog-proof").exists(),
+        "both receipts are kept"
+    );
     assert_eq!(d.sign(&["--replace", "app.exe"]).0, 0);
     assert_eq!(d.read("app.exe").len(), once);
     assert_eq!(d.sign(&["--replace", "--out", "copy.exe", "app.exe"]).0, 0);
@@ -200,9 +210,12 @@ fn refusals_have_their_exit_codes_and_reasons() {
     d.write("broken.exe", b"MZ and nothing more");
     d.refused(1, "broken executable", &["broken.exe"]);
     d.refused(64, "--out", &["--out", "x", "app.exe", "notes.txt"]);
-    // The worst of several counts, and the good ones are signed.
+    d.refused(64, "named twice", &["app.exe", "./app.exe"]);
+    d.refused(64, "1 to 100", &["--batch", "101", "app.exe"]);
+    // Of several that fail the worst counts; where some are signed, that.
+    assert_eq!(d.sign(&["absent.exe", "broken.exe"]).0, 1);
     let (code, stderr) = d.sign(&["--replace", "app.exe", "absent.exe", "broken.exe"]);
-    assert_eq!(code, 1, "{stderr}");
+    assert_eq!(code, 6, "{stderr}");
     assert!(d.path("app.exe.tlog-proof").exists());
 }
 

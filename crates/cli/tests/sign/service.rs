@@ -240,7 +240,14 @@ async fn sign(State(s): Shared, headers: HeaderMap, Json(body): Json<Value>) -> 
     }
     let key = headers.get("idempotency-key").unwrap().to_str().unwrap();
     s.idempotency_keys.push(key.to_owned());
-    s.answer(&body)
+    let mut signed_by = Vec::new();
+    let mut results = Vec::new();
+    for item in body["items"].as_array().unwrap() {
+        let (by, result) = s.answer(item);
+        signed_by = vec![by];
+        results.push(result);
+    }
+    Json(json!({"signed_by": signed_by, "results": results})).into_response()
 }
 
 impl Inner {
@@ -255,7 +262,7 @@ impl Inner {
             .any(|s| bearer == format!("Bearer {s}"))
     }
 
-    fn answer(&mut self, body: &Value) -> Response {
+    fn answer(&mut self, body: &Value) -> (Value, Value) {
         let field = |name: &str| {
             STANDARD
                 .decode(body["content"][name].as_str().unwrap())
@@ -333,16 +340,21 @@ impl Inner {
         } else {
             attributes
         };
-        Json(json!({
-            "signature": STANDARD.encode(self.key.sign(&signed_bytes).unwrap()),
-            "scheme": "ecdsa-sha-256",
+        let by = json!({
+            "certificate_sha256": "aa",
             "key": KEY,
             "certificate_chain": [STANDARD.encode(&self.certificate)],
-            "receipt": receipt.to_text(),
             "log": {"origin": ORIGIN, "vkey": log_key.verifier().to_string()},
+        });
+        let result = json!({
+            "id": body["id"],
+            "signature": STANDARD.encode(self.key.sign(&signed_bytes).unwrap()),
+            "scheme": "ecdsa-sha-256",
+            "certificate_sha256": "aa",
+            "receipt": receipt.to_text(),
             "request": "r1",
-        }))
-        .into_response()
+        });
+        (by, result)
     }
 }
 

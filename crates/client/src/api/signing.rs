@@ -2,15 +2,25 @@
 
 use super::{Client, MAX_JSON, Repeat, of, to_json};
 use crate::dto;
-use crate::error::Result;
+use crate::error::{ApiError, Error, Result};
 use crate::oidc::form_body;
 use countersign_core::{LogId, SignerLabel, TenantName};
+use serde::Serialize;
 use serde_json::Value;
+use std::time::Duration;
 
 /// 256 entries of 65,535 bytes, each with its length (tlog-tiles).
 const MAX_TILE: u64 = 256 * (65_535 + 2);
 /// One page of details.
 const MAX_DETAILS: u64 = 64 * 1024 * 1024;
+
+/// A batch may wait its turn (the service lets it for 20 s), and takes as long as its token.
+const BATCH_PATIENCE: Duration = Duration::from_secs(60);
+/// Most items of one request for signatures.
+pub const MAX_ITEMS: usize = 100;
+
+/// What became of one item.
+pub type ItemResult = std::result::Result<dto::Signature, Box<ApiError>>;
 
 impl Client {
     /// Exchanges an ID token for a service token (RFC 8693), bound to a tenant and signers. An ID
@@ -85,26 +95,66 @@ impl Client {
         self.get(&of(tenant, &format!("/signers/{signer}/certificate")))
     }
 
-    /// Asks for a signature. The Idempotency-Key makes repeating it safe: whatever happens to the
-    /// connection, the same key and bytes give the first answer, not a second signature.
+    /// Asks for signatures of 1 to [`MAX_ITEMS`] items; the results are in their order. The
+    /// Idempotency-Key makes repeating it safe, item by item: whatever happens to the connection, the
+    /// same key, item id and bytes give the first answer, not a second signature.
     ///
     /// # Errors
-    /// [`Error::Api`] with `denied` (reasons inside), `content-refused`, `key-not-active` …
+    /// What concerns the whole request: [`Error::Api`] with `not-found`, `token-not-for-signer` … An
+    /// item that is refused (`denied` with its reasons, `content-refused`, `key-not-active` …) or must
+    /// be asked for again has its own result.
     pub fn sign(
         &self,
         tenant: &TenantName,
         signer: &SignerLabel,
-        request: &dto::SignatureRequest,
+        items: &[dto::SignatureItem],
         idempotency_key: &str,
-    ) -> Result<dto::Signature> {
-        let body = to_json(request)?;
+    ) -> Result<Vec<ItemResult>> {
+        #[derive(Serialize)]
+        struct Batch<'a> {
+            items: &'a [dto::SignatureItem],
+        }
+        let body = to_json(&Batch { items })?;
         let headers = [
             ("content-type", "application/json"),
             ("idempotency-key", idempotency_key),
         ];
         let path = of(tenant, &format!("/signers/{signer}/signatures"));
-        self.request("POST", &path, &headers, Some(&body), MAX_JSON, Repeat::Safe)?
-            .json()
+        let answer = self.patient(BATCH_PATIENCE).request(
+            "POST",
+            &path,
+            &headers,
+            Some(&body),
+            MAX_JSON,
+            Repeat::Safe,
+        )?;
+        let bad = |message: &str| Error::BadAnswer {
+            host: answer.host.clone(),
+            message: message.to_owned(),
+        };
+        let signatures: dto::Signatures = answer.json()?;
+        if signatures.results.len() != items.len() {
+            return Err(bad("it has not one result for each item"));
+        }
+        items
+            .iter()
+            .zip(signatures.results)
+            .map(|(item, result)| {
+                if result.id != item.id {
+                    return Err(bad("its results are not in the items' order"));
+                }
+                match (result.signed, result.problem) {
+                    (Some(signed), None) => signatures
+                        .signed_by
+                        .iter()
+                        .find(|by| by.certificate_sha256 == signed.certificate_sha256)
+                        .map(|by| Ok(dto::Signature::of(signed, by)))
+                        .ok_or_else(|| bad("it names a certificate that it does not hold")),
+                    (None, Some(problem)) => Ok(Err(Box::new(problem))),
+                    _ => Err(bad("an item is neither signed nor refused")),
+                }
+            })
+            .collect()
     }
 
     /// A fresh Idempotency-Key.

@@ -1,6 +1,7 @@
 //! What a signing caller sends and gets.
 
 use super::Base64;
+use crate::error::ApiError;
 use countersign_core::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 
@@ -36,9 +37,11 @@ pub enum Content {
     },
 }
 
-/// A signing request.
+/// One thing to be signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SignatureRequest {
+pub struct SignatureItem {
+    /// Our word for it: 1 to 128 visible ASCII characters, unique in the request.
+    pub id: String,
     /// What.
     pub content: Content,
     /// With which digest.
@@ -46,7 +49,7 @@ pub struct SignatureRequest {
 }
 
 /// A signature with everything that belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// RSA: the bytes; ECDSA: DER.
     pub signature: Base64,
@@ -61,6 +64,54 @@ pub struct Signature {
     /// The key's log.
     pub log: LogRef,
     /// Request id, also in the leaf.
+    pub request: String,
+}
+
+impl Signature {
+    pub(crate) fn of(signed: Signed, by: &SignedBy) -> Self {
+        Self {
+            signature: signed.signature,
+            scheme: signed.scheme,
+            key: by.key.clone(),
+            certificate_chain: by.certificate_chain.clone(),
+            receipt: signed.receipt,
+            log: by.log.clone(),
+            request: signed.request,
+        }
+    }
+}
+
+/// The answer to a request for signatures.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Signatures {
+    pub signed_by: Vec<SignedBy>,
+    pub results: Vec<ItemAnswer>,
+}
+
+/// What signatures by one certificate have in common.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SignedBy {
+    pub certificate_sha256: String,
+    pub key: String,
+    pub certificate_chain: Vec<Base64>,
+    pub log: LogRef,
+}
+
+/// One item's answer: one of the two.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ItemAnswer {
+    pub id: String,
+    #[serde(flatten)]
+    pub signed: Option<Signed>,
+    pub problem: Option<ApiError>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Signed {
+    pub signature: Base64,
+    pub scheme: String,
+    pub certificate_sha256: String,
+    pub receipt: String,
     pub request: String,
 }
 

@@ -332,7 +332,7 @@ pub struct ClaimKey {
     pub tenant: TenantId,
     /// SHA-256 of issuer and subject and signer.
     pub principal: [u8; 32],
-    /// The caller's Idempotency-Key.
+    /// Of what: the service's name for the caller's Idempotency-Key and the item under it.
     pub key: String,
 }
 
@@ -343,7 +343,7 @@ pub enum ClaimState {
     InFlight,
     /// Answered: a retry gets the same answer.
     Done {
-        /// The answer's JSON.
+        /// The answer in the service's own words.
         answer: String,
     },
     /// No signature left the service, or nobody knows: a retry signs again under a new leaf that

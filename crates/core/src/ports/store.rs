@@ -314,6 +314,13 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn keys(&self, tenant: TenantId) -> Read<Vec<KeyRow>>;
     /// The newest certificate installed for a key.
     async fn certificate(&self, tenant: TenantId, key: KeyId) -> Read<Option<CertificateRow>>;
+    /// The certificate installed for a key whose SHA-256 is this, replaced or not.
+    async fn certificate_named(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        sha256: [u8; 32],
+    ) -> Read<Option<CertificateRow>>;
     /// One order.
     async fn order(&self, tenant: TenantId, order: OrderId) -> Read<Option<OrderRow>>;
     /// Orders of a key, newest first.

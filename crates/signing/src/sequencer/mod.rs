@@ -21,11 +21,12 @@ use heads::Heads;
 pub(crate) use plan::DetailsDraft;
 use plan::Plan;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// Submissions that may wait: beyond it callers get [`SigningError::Busy`].
+/// Messages that may wait (a batch is one): beyond it callers get [`SigningError::Busy`].
 const QUEUE: usize = 8192;
 /// Submissions in one commit.
 const FLUSH: usize = 512;
@@ -106,6 +107,8 @@ pub(crate) struct Submission {
     pub effects: Vec<Effect>,
     /// Claim.
     pub claim: Option<ClaimDraft>,
+    /// Those of one batch have one number; 0 stands alone.
+    pub batch: u64,
     /// Authorisations closed by these leaves.
     pub closes: Vec<(LogId, u64)>,
     /// Nobody waits for it: it may stay for [`LINGER`], to share a commit with what somebody does
@@ -157,7 +160,7 @@ impl From<Refused> for SigningError {
 type Reply = oneshot::Sender<Result<Vec<Placed>, Refused>>;
 
 enum Message {
-    Write(Box<Submission>, Reply),
+    Write(Vec<(Submission, Reply)>),
     /// Tell the worker of all leaves from its size on; it is not further behind than [`NEAR`].
     Tell {
         tenant: TenantId,
@@ -177,7 +180,7 @@ enum Message {
 
 impl Message {
     fn is_patient(&self) -> bool {
-        matches!(self, Self::Write(submission, _) if submission.patient)
+        matches!(self, Self::Write(all) if all.iter().all(|(s, _)| s.patient))
     }
 }
 
@@ -238,13 +241,55 @@ impl Sequencer {
         self.open()?;
         let (reply, answer) = oneshot::channel();
         self.tx
-            .try_send(Message::Write(Box::new(submission), reply))
+            .try_send(Message::Write(vec![(submission, reply)]))
             .map_err(|_| Refused::Error(SigningError::Busy))?;
         answer.await.map_err(|_| {
             Refused::Error(SigningError::Unavailable(
                 "the log writer has stopped".into(),
             ))
         })?
+    }
+
+    /// As [`Self::write`] for several at once, each on its own feet: they reach the writer
+    /// together, so that they share a commit. The answers are in order.
+    pub(crate) async fn write_together(
+        &self,
+        mut submissions: Vec<Submission>,
+    ) -> Vec<Result<Vec<Placed>, Refused>> {
+        static BATCHES: AtomicU64 = AtomicU64::new(1);
+        let count = submissions.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let all = |e: Refused| (0..count).map(|_| Err(e.clone())).collect();
+        if let Err(e) = self.open() {
+            return all(e);
+        }
+        if count > 1 {
+            let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
+            for s in &mut submissions {
+                s.batch = batch;
+            }
+        }
+        let (messages, answers): (Vec<_>, Vec<_>) = submissions
+            .into_iter()
+            .map(|s| {
+                let (reply, answer) = oneshot::channel();
+                ((s, reply), answer)
+            })
+            .unzip();
+        if self.tx.try_send(Message::Write(messages)).is_err() {
+            return all(Refused::Error(SigningError::Busy));
+        }
+        let mut results = Vec::with_capacity(count);
+        for answer in answers {
+            results.push(answer.await.unwrap_or_else(|_| {
+                Err(Refused::Error(SigningError::Unavailable(
+                    "the log writer has stopped".into(),
+                )))
+            }));
+        }
+        results
     }
 
     /// As [`Self::write`], but waits for a place in the queue: for outcomes, which are never shed.
@@ -260,7 +305,7 @@ impl Sequencer {
             ))
         };
         self.tx
-            .send(Message::Write(Box::new(submission), reply))
+            .send(Message::Write(vec![(submission, reply)]))
             .await
             .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
@@ -361,7 +406,7 @@ impl Writer {
             let mut asked = Vec::new();
             for message in inbox.drain(..) {
                 match message {
-                    Message::Write(s, r) => batch.push((*s, r)),
+                    Message::Write(all) => batch.extend(all),
                     Message::Tell {
                         tenant,
                         key,
@@ -373,7 +418,11 @@ impl Writer {
                 }
             }
             self.close_suspects().await;
-            self.flush(batch).await;
+            // A message may bring many.
+            while !batch.is_empty() {
+                let rest = batch.split_off(batch.len().min(FLUSH));
+                self.flush(std::mem::replace(&mut batch, rest)).await;
+            }
             for (tenant, key, size, reply) in tells {
                 let _ = reply.send(self.tell(tenant, key, size).await);
             }
@@ -408,7 +457,14 @@ impl Writer {
                     refuse(&mut batch, |s| s.guard == Some(g), &Refused::Stale)
                 }
                 Err(CommitError::ClaimTaken { item }) => {
-                    refuse_item(&mut batch, item, Refused::ClaimTaken)
+                    // A batch that comes again mostly has all its claims: they look together, not
+                    // one after each try.
+                    let taken = batch.get(item).map_or(0, |(s, _)| s.batch);
+                    if taken == 0 {
+                        refuse_item(&mut batch, item, Refused::ClaimTaken);
+                    } else {
+                        refuse(&mut batch, |s| s.batch == taken, &Refused::ClaimTaken);
+                    }
                 }
                 Err(CommitError::Conflict { item, what }) => {
                     refuse_item(

@@ -24,6 +24,8 @@ super::statements! {
     CERTIFICATE = "SELECT tenant_id, key_id, sha256, chain, not_before, not_after, serial, installed \
         FROM certificates WHERE tenant_id = $1 AND key_id = $2 \
         ORDER BY installed DESC, seq DESC LIMIT 1";
+    CERTIFICATE_NAMED = "SELECT tenant_id, key_id, sha256, chain, not_before, not_after, serial, installed \
+        FROM certificates WHERE tenant_id = $1 AND key_id = $2 AND sha256 = $3";
     INSERT_CERTIFICATE = "INSERT INTO certificates \
         (tenant_id, key_id, sha256, chain, not_before, not_after, serial, installed) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";

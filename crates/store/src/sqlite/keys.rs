@@ -43,6 +43,18 @@ impl KeyStore for SqliteStore {
         self.read_one("certificates", query, certificate_row).await
     }
 
+    async fn certificate_named(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        sha256: [u8; 32],
+    ) -> Read<Option<CertificateRow>> {
+        let query = by_tenant(text::CERTIFICATE_NAMED, tenant)
+            .bind(key.as_bytes().to_vec())
+            .bind(sha256.to_vec());
+        self.read_one("certificates", query, certificate_row).await
+    }
+
     async fn order(&self, tenant: TenantId, order: OrderId) -> Read<Option<OrderRow>> {
         let query = by_tenant(text::ORDER, tenant).bind(order.as_bytes().to_vec());
         self.read_one("orders", query, order_row).await

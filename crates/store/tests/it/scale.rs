@@ -190,7 +190,16 @@ async fn measure() {
         details.len(),
         outcome.len()
     );
-    for (claims, rounds) in [(false, 400_u64), (true, 200)] {
+    // Without claims; with answers as they are kept of P-256 and RSA-3072; with whole answers.
+    for (part, (claims, rounds, answer)) in [
+        (false, 400_u64, 0),
+        (true, 200, 300),
+        (true, 200, 715),
+        (true, 200, 6000),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let size_before = std::fs::metadata(store.path()).unwrap().len();
         let (mut cpu, began) = (Vec::new(), Instant::now());
         for round in 0..rounds {
@@ -208,7 +217,7 @@ async fn measure() {
                 let index = first + i * step;
                 flush.opens.push(it.open(dead(), index));
                 if claims {
-                    let key = format!("0190a0b0-{round:04}-{i:04}-{}", "c".repeat(12));
+                    let key = format!("{part}-{round:04}-{i:04}-{}", "c".repeat(31));
                     let claim = ClaimWrite::First(it.claim(&key, index));
                     flush.claims.push((0, claim));
                 }
@@ -220,7 +229,7 @@ async fn measure() {
             }
             if claims && round > 0 {
                 for i in 0..64 {
-                    let before = format!("0190a0b0-{:04}-{i:04}-{}", round - 1, "c".repeat(12));
+                    let before = format!("{part}-{:04}-{i:04}-{}", round - 1, "c".repeat(31));
                     let step = if round > 1 { 2 } else { 1 };
                     let start = first - 64 * step;
                     flush.claims.push((
@@ -230,7 +239,7 @@ async fn measure() {
                             log: log.id,
                             index: start + i * step,
                             state: ClaimState::Done {
-                                answer: "a".repeat(6000),
+                                answer: "a".repeat(answer),
                             },
                         },
                     ));
@@ -256,7 +265,7 @@ async fn measure() {
         let signatures = rounds * 64;
         cpu.sort_unstable();
         println!(
-            "claims {claims}: a flush of 64 + 64 takes {:?} CPU (fastest {:?}), {:?} in all; {:.0} \
+            "claims {claims}, answers of {answer} B: a flush of 64 + 64 takes {:?} CPU (fastest {:?}), {:?} in all; {:.0} \
              signatures/s, {} B of file per signature",
             cpu[cpu.len() / 2],
             cpu[0],

@@ -1,12 +1,12 @@
-//! Callers in numbers: each asks for a signature, waits for it and asks for the next one, over a
-//! connection of its own that stays open.
+//! Callers in numbers: each asks for a batch of signatures (of one, unless told otherwise), waits for
+//! it and asks for the next one, over a connection of its own that stays open.
 //!
 //! A request is what a build job sends: a service token, CMS signed attributes made afresh for
-//! a digest never seen before, an Idempotency-Key of its own. Each answer must be a 200 that holds
-//! a signature and a receipt; the last one of each caller is verified in full after the run
-//! (signature against the certificate, receipt against the log's key). Anything else ends the run.
+//! digests never seen before, an Idempotency-Key of its own. Each answer must be a 200 with a
+//! signature and a receipt for each item; the last one of each caller is verified in full after the
+//! run (signatures against the certificate, receipts against the log's key). Anything else ends the run.
 //!
-//! Times are those of a closed loop: a slow answer delays the next question. Only what both began
+//! Times are those of whole requests in a closed loop: a slow answer delays the next question. Only what both began
 //! and ended between warm-up and end is counted.
 
 mod http;
@@ -59,6 +59,9 @@ pub struct Options {
     /// Seconds before them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=60))]
     pub warm_up: u64,
+    /// Signatures in one request.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub batch: u16,
     /// Send no Idempotency-Key.
     #[arg(long)]
     pub no_idempotency_key: bool,
@@ -70,11 +73,24 @@ pub struct Options {
 /// What is read of an answer.
 #[derive(Deserialize)]
 struct Answer {
+    signed_by: Vec<SignedBy>,
+    results: Vec<ItemAnswer>,
+}
+
+#[derive(Deserialize)]
+struct SignedBy {
+    certificate_sha256: String,
+    certificate_chain: Vec<String>,
+    log: Log,
+}
+
+/// Of an item that was signed: any other does not parse, and ends the run.
+#[derive(Deserialize)]
+struct ItemAnswer {
     signature: String,
     scheme: SignatureScheme,
-    certificate_chain: Vec<String>,
+    certificate_sha256: String,
     receipt: String,
-    log: Log,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +100,9 @@ struct Log {
 
 /// What one caller saw.
 struct Seen {
+    /// Of requests.
     micros: Vec<u64>,
+    signatures: u64,
     /// Sizes of the trees its receipts are of: each is one commit of the service.
     trees: HashSet<u64>,
     warm_up: u64,
@@ -151,7 +169,7 @@ fn report(options: &Options, watched: &[(String, u32)], seen: &[Seen], cpu: &(Cp
         let index = micros.len().saturating_sub(1).saturating_mul(per_mille) / 1000;
         micros.get(index).copied().unwrap_or_default()
     };
-    let count = micros.len() as u64;
+    let count = seen.iter().map(|s| s.signatures).sum::<u64>();
     let trees: HashSet<u64> = seen.iter().flat_map(|s| s.trees.iter().copied()).collect();
     let names = watched
         .iter()
@@ -168,7 +186,9 @@ fn report(options: &Options, watched: &[(String, u32)], seen: &[Seen], cpu: &(Cp
         "signer": options.signer,
         "callers": options.callers,
         "seconds": options.seconds,
+        "batch": options.batch,
         "idempotency_key": !options.no_idempotency_key,
+        "requests": micros.len(),
         "signatures": count,
         "warm_up": seen.iter().map(|s| s.warm_up).sum::<u64>(),
         "per_second": count / options.seconds.max(1),
@@ -220,6 +240,7 @@ struct Caller {
     path: String,
     headers: String,
     with_key: bool,
+    batch: u16,
     certificate: Vec<u8>,
     /// Digests never seen before: a random start, counted up.
     salt: [u8; 16],
@@ -229,9 +250,13 @@ struct Caller {
 
 /// One answer with what was asked.
 struct Signed {
+    asked: Vec<Asked>,
+    answer: Answer,
+}
+
+struct Asked {
     artifact: Digest,
     attributes: Vec<u8>,
-    answer: Answer,
 }
 
 impl Caller {
@@ -244,6 +269,7 @@ impl Caller {
             ),
             headers: format!("authorization: Bearer {token}\r\ncontent-type: application/json\r\n"),
             with_key: !options.no_idempotency_key,
+            batch: options.batch,
             certificate,
             salt: *Uuid::new_v4().as_bytes(),
             count: 0,
@@ -258,6 +284,7 @@ impl Caller {
         let until = from + Duration::from_secs(options.seconds);
         let mut seen = Seen {
             micros: Vec::new(),
+            signatures: 0,
             trees: HashSet::new(),
             warm_up: 0,
         };
@@ -270,11 +297,14 @@ impl Caller {
             let signed = self.ask()?;
             let ended = Instant::now();
             if began < from {
-                seen.warm_up = seen.warm_up.saturating_add(1);
+                seen.warm_up = seen.warm_up.saturating_add(u64::from(self.batch));
             } else if ended <= until {
                 let took = ended.duration_since(began).as_micros();
                 seen.micros.push(u64::try_from(took).unwrap_or(u64::MAX));
-                seen.trees.insert(tree_size(&signed.answer.receipt)?);
+                for item in &signed.answer.results {
+                    seen.signatures = seen.signatures.saturating_add(1);
+                    seen.trees.insert(tree_size(&item.receipt)?);
+                }
             }
             last = Some(signed);
         }
@@ -290,20 +320,22 @@ impl Caller {
     }
 
     fn ask(&mut self) -> Result<Signed> {
-        self.count = self.count.wrapping_add(1);
-        let mut file = self.salt.to_vec();
-        file.extend_from_slice(&self.count.to_be_bytes());
-        let artifact = digest_of(ALGORITHM, &file);
-        let named = (!self.certificate.is_empty()).then_some(self.certificate.as_slice());
-        let attributes = cms::signed_attributes(&artifact, None, named, None)
-            .map_err(|e| Error::Load(format!("signed attributes: {e}")))?;
+        let mut asked = Vec::with_capacity(self.batch.into());
         self.body.clear();
-        self.body.extend_from_slice(
-            br#"{"digest_algorithm":"sha-256","content":{"type":"cms","signed_attributes":""#,
-        );
-        self.body
-            .extend_from_slice(STANDARD.encode(&attributes).as_bytes());
-        self.body.extend_from_slice(br#""}}"#);
+        self.body.extend_from_slice(br#"{"items":["#);
+        for n in 0..self.batch {
+            let item = self.next()?;
+            let comma = if n == 0 { "" } else { "," };
+            let head = format!(
+                r#"{comma}{{"id":"{n}","digest_algorithm":"sha-256","content":{{"type":"cms","signed_attributes":""#
+            );
+            self.body.extend_from_slice(head.as_bytes());
+            self.body
+                .extend_from_slice(STANDARD.encode(&item.attributes).as_bytes());
+            self.body.extend_from_slice(br#""}}"#);
+            asked.push(item);
+        }
+        self.body.extend_from_slice(b"]}");
         let keyed;
         let headers = if self.with_key {
             keyed = format!(
@@ -319,23 +351,51 @@ impl Caller {
         if status != 200 {
             return Err(refused(status, body));
         }
-        let answer = serde_json::from_slice(body)
-            .map_err(|e| Error::Load(format!("the service's answer: {e}")))?;
-        Ok(Signed {
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| refused(status, body))?;
+        if answer.results.len() != asked.len() {
+            return Err(refused(status, body));
+        }
+        Ok(Signed { asked, answer })
+    }
+
+    /// Attributes for a file that nobody has seen.
+    fn next(&mut self) -> Result<Asked> {
+        self.count = self.count.wrapping_add(1);
+        let mut file = self.salt.to_vec();
+        file.extend_from_slice(&self.count.to_be_bytes());
+        let artifact = digest_of(ALGORITHM, &file);
+        let named = (!self.certificate.is_empty()).then_some(self.certificate.as_slice());
+        let attributes = cms::signed_attributes(&artifact, None, named, None)
+            .map_err(|e| Error::Load(format!("signed attributes: {e}")))?;
+        Ok(Asked {
             artifact,
             attributes,
-            answer,
         })
     }
 }
 
 impl Signed {
-    /// The signature against the certificate, the receipt against the log's key and the file's
-    /// digest. Gives the certificate.
+    /// Each signature against the certificate, each receipt against the log's key and the file's
+    /// digest. Gives the certificate of the last.
     fn check(&self) -> Result<Vec<u8>> {
+        let mut certificate = Vec::new();
+        for (asked, item) in self.asked.iter().zip(&self.answer.results) {
+            let by = self
+                .answer
+                .signed_by
+                .iter()
+                .find(|by| by.certificate_sha256 == item.certificate_sha256)
+                .ok_or_else(|| Error::Load("a signature by nobody".into()))?;
+            certificate = asked.check(item, by)?;
+        }
+        Ok(certificate)
+    }
+}
+
+impl Asked {
+    fn check(&self, answer: &ItemAnswer, by: &SignedBy) -> Result<Vec<u8>> {
         let bad = |what: &str, e: &dyn std::fmt::Display| Error::Load(format!("{what}: {e}"));
-        let answer = &self.answer;
-        let der = answer
+        let der = by
             .certificate_chain
             .first()
             .and_then(|c| STANDARD.decode(c).ok())
@@ -348,7 +408,7 @@ impl Signed {
             .map_err(|e| bad("signature", &e))?;
         key.verify_message(answer.scheme, &self.attributes, &signature)
             .map_err(|e| bad("signature", &e))?;
-        let vkey = VerifierKey::parse(&answer.log.vkey).map_err(|e| bad("log key", &e))?;
+        let vkey = VerifierKey::parse(&by.log.vkey).map_err(|e| bad("log key", &e))?;
         let receipt = Receipt::parse(&answer.receipt).map_err(|e| bad("receipt", &e))?;
         let verified = receipt.verify(&[vkey]).map_err(|e| bad("receipt", &e))?;
         let text = digest_text(self.artifact.algorithm().as_str(), self.artifact.as_bytes());

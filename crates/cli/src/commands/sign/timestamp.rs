@@ -11,6 +11,8 @@ use countersign_x509::tsp::{TimestampRequest, parse_response};
 use std::path::Path;
 use std::time::Duration;
 
+/// No authority answered well.
+pub(super) const NO_TIMESTAMP: &str = "no-timestamp";
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_ANSWER: u64 = 256 * 1024;
 /// Rounds over all authorities, with a pause between them: they are often away for a moment.
@@ -78,10 +80,13 @@ impl Authorities {
         }
         let mut f = Failure::new(
             Exit::Unavailable,
-            "no-timestamp",
+            NO_TIMESTAMP,
             "no timestamp authority gave a good timestamp; the file was not changed",
         )
-        .hint("with --retry-id the next attempt gets the same signature, not a second one");
+        .hint(
+            "the same command again gets the same signature, not a second one; from another job, \
+             with the same --retry-id",
+        );
         f.reasons = reasons;
         Err(f)
     }
