@@ -30,6 +30,12 @@ command -v softhsm2-util >/dev/null 2>&1 || [[ " ${missing[*]-} " == *" softhsm2
 if [ "$what" = test ]; then
     # The tests stop, kill and count processes.
     { type -P pgrep && type -P kill; } >/dev/null 2>&1 || missing+=(procps)
+    # A second PKCS#11 module: tpm2-pkcs11 on a software TPM. Where it cannot be had, its test is skipped, loudly.
+    for c in swtpm:swtpm swtpm_setup:swtpm-tools tpm2_flushcontext:tpm2-tools pkcs11-tool:opensc; do
+        command -v "${c%%:*}" >/dev/null 2>&1 || missing+=("${c##*:}")
+    done
+    ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 || missing+=(libtpm2-pkcs11-1)
+    ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* >/dev/null 2>&1 || missing+=(libtss2-tcti-swtpm0)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 fi
 

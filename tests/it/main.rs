@@ -10,6 +10,7 @@ mod enrolment;
 mod idempotency;
 mod keys;
 mod logs;
+mod modules;
 mod neighbours;
 mod restore;
 mod signing;

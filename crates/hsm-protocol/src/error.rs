@@ -63,9 +63,9 @@ pub enum WorkerError {
     /// Another leaf, or none, is at that place of the log. No retry.
     #[error("the log has another leaf at that index")]
     LeafNotInLog,
-    /// The leaf was used, or is from before this worker's memory of open authorisations. A new
-    /// authorisation is needed.
-    #[error("the leaf was used already, or is no longer open")]
+    /// The leaf was used, or is from before this worker's memory of open authorisations, or was not
+    /// among those that its own server announced to use. A new authorisation is needed.
+    #[error("the leaf was used already, is no longer open, or is another node's")]
     LeafAlreadyUsed,
     /// Not a leaf this worker understands. No retry.
     #[error("the leaf cannot be read: {0}")]
@@ -117,6 +117,10 @@ pub enum WorkerError {
     /// There is no token yet. `InitToken` first.
     #[error("there is no token yet")]
     TokenAbsent,
+    /// The module does not have the token that is configured, or several that could be meant. Correct
+    /// the configuration or put the device back.
+    #[error("{0}")]
+    TokenMissing(String),
     /// The token has another tenant or other pins. No retry.
     #[error("the token is somebody else's: {0}")]
     TokenTaken(String),
@@ -193,6 +197,7 @@ impl WorkerError {
             Self::KeyIdTaken(_) => "key-id-taken",
             Self::AttributeMismatch { .. } => "attribute-mismatch",
             Self::TokenAbsent => "token-absent",
+            Self::TokenMissing(_) => "token-missing",
             Self::TokenTaken(_) => "token-taken",
             Self::StateBroken(_) => "state-broken",
             Self::Latched(_) => "pin-latched",

@@ -10,7 +10,8 @@
 //! The path of one signature:
 //!
 //! ```text
-//! Advance { checkpoint, from_size, leaf hashes }   the worker's own right edge must give the root
+//! Advance { checkpoint, from_size, leaf hashes,    the worker's own right edge must give the root;
+//!           uses }                                  only these leaves may be used here
 //! Sign { index, leaf, scheme, digest, salt }       leaf at that index? tenant, key, scheme, digest?
 //!                                                  used once, then C_Sign
 //! ```
@@ -19,6 +20,7 @@
 pub mod error;
 pub mod frame;
 pub mod message;
+pub mod profile;
 
 pub use error::{ErrorClass, WorkerError};
 pub use message::{

@@ -1,12 +1,12 @@
 //! What is asked and answered.
 
 use crate::error::WorkerError;
-use countersign_core::ports::hsm::{Inventory, LogPins, TokenFacts};
+use countersign_core::ports::hsm::{Inventory, LogPins, SandboxMeasure, TokenFacts};
 use countersign_core::{Digest, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol. Server and worker are released together; another version is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The server's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct WorkerHello {
     pub pid: u32,
     /// The token.
     pub token: TokenState,
+    /// How the worker is confined.
+    pub sandbox: Vec<SandboxMeasure>,
 }
 
 /// State of the worker's token.
@@ -33,8 +35,8 @@ pub enum TokenState {
     Absent,
     /// Logged in.
     Ready {
-        /// Whose.
-        tenant: TenantId,
+        /// Whose alone; `None` if several tenants share it.
+        tenant: Option<TenantId>,
     },
     /// The PIN latch is set: nobody logs in until an operator removes it.
     Latched {
@@ -73,8 +75,8 @@ pub struct Response {
 pub enum RequestBody {
     /// Is the worker there?
     Ping,
-    /// Makes the token, its PINs and its binding key, and pins tenant and log keys for ever.
-    /// Again with the same content: the same facts.
+    /// Makes the token, its PINs and its binding key, and pins tenant and log keys for ever. Again with
+    /// the same content, here or on another node: the same facts.
     InitToken {
         /// Whose token.
         tenant: TenantId,
@@ -83,8 +85,15 @@ pub enum RequestBody {
         /// What checkpoints are believed.
         pins: LogPins,
     },
+    /// Has this tenant its keys here?
+    Serves {
+        /// Who.
+        tenant: TenantId,
+    },
     /// Makes a key pair. Again with the same content: the same key.
     GenerateKey {
+        /// Whose it will be.
+        tenant: TenantId,
         /// Chosen beforehand; its bytes are the `CKA_ID`.
         key: KeyId,
         /// Which kind.
@@ -92,12 +101,16 @@ pub enum RequestBody {
     },
     /// How much of the key's log does the worker remember?
     OpenLog {
-        /// Whose log.
+        /// Whose key.
+        tenant: TenantId,
+        /// Which key's log.
         key: KeyId,
     },
     /// New leaves of a key's log.
     Advance {
-        /// Whose log.
+        /// Whose key.
+        tenant: TenantId,
+        /// Which key's log.
         key: KeyId,
         /// A signed note.
         checkpoint: String,
@@ -105,10 +118,15 @@ pub enum RequestBody {
         from_size: u64,
         /// From there to the checkpoint's size; at most [`crate::frame::MAX_LEAF_HASHES`].
         leaf_hashes: Vec<[u8; 32]>,
+        /// Indices of those leaves that this server will name in a `Sign`. The others only
+        /// extend the worker's right edge: it will never use them.
+        uses: Vec<u64>,
     },
     /// A later checkpoint with the proof that it extends the worker's.
     Resync {
-        /// Whose log.
+        /// Whose key.
+        tenant: TenantId,
+        /// Which key's log.
         key: KeyId,
         /// A signed note.
         checkpoint: String,
@@ -120,21 +138,31 @@ pub enum RequestBody {
         base_frontier: Vec<[u8; 32]>,
         /// From `base_size` to the checkpoint's size; at most [`crate::frame::MAX_LEAF_HASHES`].
         leaf_hashes: Vec<[u8; 32]>,
+        /// Indices of those leaves that this server will name in a `Sign`. The others only
+        /// extend the worker's right edge: it will never use them.
+        uses: Vec<u64>,
     },
     /// One use of a key.
     Sign(SignRequest),
     /// Deletes a key pair. Again: nothing more happens.
     DestroyKey {
+        /// Whose.
+        tenant: TenantId,
         /// Which.
         key: KeyId,
     },
-    /// What is in the token?
-    Inventory,
+    /// What has the tenant in the token?
+    Inventory {
+        /// Whose keys.
+        tenant: TenantId,
+    },
 }
 
 /// One use of a key, for the authorisation leaf named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignRequest {
+    /// Whose key: equal to the leaf's and to the key's binding.
+    pub tenant: TenantId,
     /// Which key.
     pub key: KeyId,
     /// Index of the authorisation leaf in the key's log.
@@ -156,6 +184,8 @@ pub enum Reply {
     Pong,
     /// To `InitToken`.
     Token(TokenFacts),
+    /// To `Serves`.
+    Serves(bool),
     /// To `GenerateKey`.
     Key {
         /// SubjectPublicKeyInfo, DER.

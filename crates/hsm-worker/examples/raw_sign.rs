@@ -11,7 +11,7 @@
 
 use clap::Parser;
 use countersign_core::{Digest, KeyAlgorithm, KeyId};
-use countersign_hsm_worker::config::{Config, Profile};
+use countersign_hsm_worker::config::{Config, Profile, read_profile};
 use countersign_hsm_worker::errors::module_error;
 use countersign_hsm_worker::raw_sign::RawSign;
 use countersign_hsm_worker::spki::{digest_info, ec_params, ec_spki, ecdsa_der, rsa_spki};
@@ -43,7 +43,7 @@ struct Args {
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let config = Config::read(&args.config)?;
-    let profile = Profile::read(&config.profile)?;
+    let profile = read_profile(&config.profile)?;
     let state = args.state.canonicalize()?;
     let conf = state.join("softhsm2.conf");
     if profile.softhsm_directory

@@ -93,6 +93,28 @@ pub fn private_template(
     template
 }
 
+/// The public object's template under a profile, without what its algorithm adds.
+#[must_use]
+pub fn public_template(profile: &Profile, key: KeyId, label: &str) -> Vec<Attribute> {
+    let mut template = vec![
+        Attribute::Id(key.as_bytes().to_vec()),
+        Attribute::Label(label.as_bytes().to_vec()),
+        Attribute::Token(true),
+    ];
+    for (name, attribute) in [
+        ("CKA_PRIVATE", Attribute::Private(false)),
+        ("CKA_VERIFY", Attribute::Verify(true)),
+        ("CKA_ENCRYPT", Attribute::Encrypt(false)),
+        ("CKA_WRAP", Attribute::Wrap(false)),
+        ("CKA_VERIFY_RECOVER", Attribute::VerifyRecover(false)),
+    ] {
+        if !profile.public_omits.contains_key(name) {
+            template.push(attribute);
+        }
+    }
+    template
+}
+
 /// Reads all attributes back.
 ///
 /// # Errors
@@ -230,5 +252,19 @@ fn show(attribute: &Attribute) -> String {
         Attribute::UniqueId(v) => String::from_utf8_lossy(v).into_owned(),
         Attribute::PublicKeyInfo(v) => hex::encode(v),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_profiles_list_is_ours() {
+        let ours: Vec<_> = PRIVATE_KEY_ATTRIBUTES.iter().map(|a| a.name).collect();
+        assert_eq!(
+            ours,
+            countersign_hsm_protocol::profile::PRIVATE_KEY_ATTRIBUTES
+        );
     }
 }

@@ -36,17 +36,22 @@ impl Binding {
     ///
     /// # Errors
     /// The module's, or [`WorkerError::StateBroken`].
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "where, and the five things bound"
+    )]
     pub fn make(
         token: &Token,
         session: &Session,
         dir: &StateDir,
+        tenant: TenantId,
         key: KeyId,
         algorithm: KeyAlgorithm,
         spki: &[u8],
         facts: KeyFacts,
     ) -> Result<Self, WorkerError> {
         let mut binding = Self {
-            tenant: token.tenant(),
+            tenant,
             key,
             algorithm,
             spki: STANDARD.encode(spki),
@@ -59,11 +64,33 @@ impl Binding {
         Ok(binding)
     }
 
-    /// Reads a binding; `None` if the key has none. The MAC is *not* checked yet.
+    /// Reads the binding of a tenant's key; `None` if the tenant has no such key. The MAC is *not*
+    /// checked yet.
     ///
     /// # Errors
-    /// [`WorkerError::BindingBroken`] if it cannot be read or is of another key or tenant.
-    pub fn read(dir: &StateDir, tenant: TenantId, key: KeyId) -> Result<Option<Self>, WorkerError> {
+    /// [`WorkerError::BindingBroken`] if it cannot be read, or is of another key, or of another tenant
+    /// in a token that has one alone.
+    pub fn read(
+        token: &Token,
+        dir: &StateDir,
+        tenant: TenantId,
+        key: KeyId,
+    ) -> Result<Option<Self>, WorkerError> {
+        match Self::read_any(dir, key)? {
+            Some(binding) if binding.tenant == tenant => Ok(Some(binding)),
+            Some(binding) if token.tenant().is_some_and(|t| t != binding.tenant) => Err(
+                WorkerError::BindingBroken(format!("{key}: of another key or tenant")),
+            ),
+            // A neighbour's: the same answer as for none.
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads a binding, whoever's it is.
+    ///
+    /// # Errors
+    /// [`WorkerError::BindingBroken`] if it cannot be read or is of another key.
+    pub fn read_any(dir: &StateDir, key: KeyId) -> Result<Option<Self>, WorkerError> {
         let broken = |why: String| WorkerError::BindingBroken(format!("{key}: {why}"));
         let Some(bytes) =
             read_bounded(&dir.binding(key), 64 * 1024).map_err(|e| broken(e.to_string()))?
@@ -72,7 +99,7 @@ impl Binding {
         };
         let binding: Self =
             serde_json::from_slice(&bytes).map_err(|e| broken(format!("not a binding: {e}")))?;
-        if binding.key != key || binding.tenant != tenant {
+        if binding.key != key {
             return Err(broken("of another key or tenant".into()));
         }
         Ok(Some(binding))

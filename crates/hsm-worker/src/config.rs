@@ -2,16 +2,27 @@
 //!
 //! ```toml
 //! module = "/usr/lib/softhsm/libsofthsm2.so"
-//! profile = "/etc/countersign/hsm-config/softhsm2/profile.toml"
+//! profile = "softhsm2"                             # one that comes with the program, or a file
 //! key_file = "/var/lib/countersign-hsm/seal.key"   # outside the state folder
 //! threads = 2                                      # the HSM's parallelism; SoftHSM: cores
 //! ```
 //!
+//! With a token that is there already, instead of `key_file`:
+//!
+//! ```toml
+//! [token]
+//! label = "codesign-a"
+//! pin_file = "/etc/countersign-hsm/codesign-a.pin"
+//! shared = true                                    # several tenants
+//!
+//! [environment]
+//! ChrystokiConfigurationPath = "/etc/luna"
+//! ```
+//!
 //! No secret is ever a value here. Unknown keys are refused.
 
-use crate::attributes::PRIVATE_KEY_ATTRIBUTES;
 use crate::run::StartError;
-use countersign_core::IsolationClass;
+pub use countersign_hsm_protocol::profile::{Level, Profile};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,59 +33,77 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// The vendor's shared library.
     pub module: PathBuf,
-    /// The module's profile, from hsm-config/.
+    /// The module's profile: the name of one in hsm-config/, or a file.
     pub profile: PathBuf,
     /// 32 random bytes, 0600, of the worker's user, that seal the PIN. Made at `InitToken` if
-    /// absent. Must not lie in the state folder: a copy of that folder is then no use.
-    pub key_file: PathBuf,
+    /// absent. Must not lie in the state folder: a copy of that folder is then no use. Needed for
+    /// tokens made here.
+    #[serde(default)]
+    pub key_file: Option<PathBuf>,
     /// Signing threads, one session each.
     #[serde(default = "default_threads")]
     pub threads: usize,
     /// Requests that may wait for a thread; one more is answered `busy`.
     #[serde(default = "default_queue")]
     pub queue: usize,
-}
-
-/// What a module can do, and what is asked of it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Profile {
-    /// Its name: recorded in each key's facts.
-    pub name: String,
-    /// A software token: its keys are marked so for ever.
-    pub software: bool,
-    /// How keys are kept from neighbours.
-    pub isolation: IsolationClass,
-    /// The module keeps its tokens in a folder of the worker (SoftHSM): the worker writes
-    /// `softhsm2.conf` and `tokens/` in its state folder and nothing else is visible to it.
+    /// How this process is confined.
     #[serde(default)]
-    pub softhsm_directory: bool,
-    /// What to install if the module is missing.
-    pub install: String,
-    /// Attributes of a private key: each one that we know must be listed.
-    pub attributes: BTreeMap<String, AttributeRule>,
+    pub sandbox: SandboxMode,
+    /// Environment that the module needs: the worker begins again with it before the module is
+    /// loaded.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// A token that is there already; without it one is made in the module's empty slot.
+    #[serde(default)]
+    pub token: Option<ExistingToken>,
 }
 
-/// What is asked of one attribute.
+/// How the worker is confined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// Not at all, beside that it leaves no core file.
+    Off,
+    /// The kernel logs system calls that would be refused.
+    Report,
+    /// As far as the module's profile and the kernel allow.
+    #[default]
+    Enforce,
+}
+
+/// `[token]`: one that the operator's HSM already has. It is never initialised, its PIN never changed.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AttributeRule {
-    /// How much it matters.
-    pub level: Level,
-    /// Must be given for `unsupported`.
-    pub why: Option<String>,
+pub struct ExistingToken {
+    /// `CK_TOKEN_INFO.label`.
+    pub label: String,
+    /// `CK_TOKEN_INFO.serialNumber`, where the label is not enough.
+    #[serde(default)]
+    pub serial: Option<String>,
+    /// `CK_SLOT_ID`, where neither is.
+    #[serde(default)]
+    pub slot: Option<u64>,
+    /// The user PIN, one line, 0600, of the worker's user.
+    pub pin_file: PathBuf,
+    /// Files, folders and devices that the module writes, beside what its profile says.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// Several tenants have keys in it.
+    #[serde(default)]
+    pub shared: bool,
 }
 
-/// How much an attribute matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Set, read back; a key that differs is destroyed.
-    Required,
-    /// Set, read back; what was read is a fact of the key.
-    Supported,
-    /// Neither set nor expected; a stated fact of the key.
-    Unsupported,
+impl std::fmt::Display for ExistingToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "labelled `{}`", self.label)?;
+        if let Some(serial) = &self.serial {
+            write!(f, " with serial number {serial}")?;
+        }
+        if let Some(slot) = self.slot {
+            write!(f, " in slot {slot}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -98,44 +127,20 @@ impl Config {
     }
 }
 
-impl Profile {
-    /// Reads a profile: every attribute we know is listed, and none that we do not know.
-    ///
-    /// # Errors
-    /// [`StartError::Config`] with the file and what is wrong in it.
-    pub fn read(path: &Path) -> Result<Self, StartError> {
-        let profile: Self = read_toml(path)?;
-        profile.check().map_err(|problem| StartError::Config {
-            path: path.to_path_buf(),
-            problem,
-        })?;
-        Ok(profile)
+/// Reads the profile of a configuration: one that comes with the program, by name, or a file.
+///
+/// # Errors
+/// [`StartError::Config`] with the file and what is wrong in it.
+pub fn read_profile(name_or_path: &Path) -> Result<Profile, StartError> {
+    let problem = |problem: String| StartError::Config {
+        path: name_or_path.to_path_buf(),
+        problem,
+    };
+    if let Some(text) = name_or_path.to_str().and_then(Profile::shipped) {
+        return Profile::parse(text).map_err(problem);
     }
-
-    fn check(&self) -> Result<(), String> {
-        for known in PRIVATE_KEY_ATTRIBUTES {
-            if !self.attributes.contains_key(known.name) {
-                return Err(format!("attributes: {} is not listed", known.name));
-            }
-        }
-        for (name, rule) in &self.attributes {
-            if !PRIVATE_KEY_ATTRIBUTES.iter().any(|a| a.name == name) {
-                return Err(format!("attributes: {name} is not one we know"));
-            }
-            if rule.level == Level::Unsupported && rule.why.is_none() {
-                return Err(format!("attributes.{name}: unsupported needs a `why`"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What is asked of `attribute`.
-    #[must_use]
-    pub fn level(&self, attribute: &str) -> Level {
-        self.attributes
-            .get(attribute)
-            .map_or(Level::Required, |r| r.level)
-    }
+    let text = std::fs::read_to_string(name_or_path).map_err(|e| problem(e.to_string()))?;
+    Profile::parse(&text).map_err(problem)
 }
 
 fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StartError> {
@@ -159,30 +164,13 @@ const fn default_queue() -> usize {
 mod tests {
     use super::*;
 
-    fn shipped() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hsm-config/softhsm2/profile.toml")
-    }
-
     #[test]
-    fn the_shipped_profile_is_read() {
-        let p = Profile::read(&shipped()).unwrap();
-        assert!(p.software);
-        assert_eq!(p.level("CKA_EXTRACTABLE"), Level::Required);
-    }
-
-    #[test]
-    fn a_profile_that_forgets_an_attribute_is_refused() {
-        let text = std::fs::read_to_string(shipped()).unwrap();
-        let cut: String = text
-            .lines()
-            .filter(|l| !l.starts_with("CKA_SENSITIVE"))
-            .map(|l| format!("{l}\n"))
-            .collect();
-        let p: Profile = toml::from_str(&cut).unwrap();
-        assert_eq!(
-            p.check(),
-            Err("attributes: CKA_SENSITIVE is not listed".to_owned())
-        );
+    fn a_profile_is_a_name_or_a_file() {
+        assert!(read_profile(Path::new("softhsm2")).unwrap().software);
+        let file =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hsm-config/softhsm2/profile.toml");
+        assert_eq!(read_profile(&file).unwrap().name, "softhsm2");
+        assert!(read_profile(Path::new("softhsm3")).is_err());
     }
 
     #[test]

@@ -9,17 +9,19 @@
 //! - [`KeyLog::resync`] after a gap: an RFC 6962 consistency proof from the worker's root, then the
 //!   same with a right edge that the server gives, which must lead to the proven root;
 //! - the tree never shrinks: an older checkpoint is [`WorkerError::StaleCheckpoint`];
-//! - a leaf becomes *open* when the worker first sees it, and is closed by its first use. Leaves from
-//!   before the mark (see [`KeyLog::mark`]) never open again.
+//! - a leaf becomes *open* when the worker first sees it *and the server lists it as one that it will
+//!   use here*, and is closed by its first use. One that was not listed (an outcome, or an
+//!   authorisation that another node uses with its own worker) never opens here later, nor does one
+//!   from before the mark (see [`KeyLog::mark`]).
 
 use countersign_hsm_protocol::WorkerError;
 use countersign_signing_log::checkpoint::{Checkpoint, CheckpointError};
 use countersign_signing_log::note::{Note, VerifierKey};
 use countersign_signing_log::{Frontier, Hash, merkle};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-/// Most leaves held open for one key. Outcome leaves stand here too until newer ones push them out,
-/// so this is some thousands of signatures between an authorisation and its use.
+/// Most leaves held open for one key: signatures between an authorisation and its use. The oldest give
+/// way; they were never used, and never will be.
 pub const MAX_OPEN: usize = 16_384;
 
 /// The worker's view of one log.
@@ -29,9 +31,8 @@ pub struct KeyLog {
     keys: Vec<VerifierKey>,
     frontier: Frontier,
     mark: u64,
-    // Leaf hashes from index `first` up to the tree's size; `None` where used.
-    open: VecDeque<Option<Hash>>,
-    first: u64,
+    // Leaves that may still be used, by index.
+    open: BTreeMap<u64, Hash>,
 }
 
 impl KeyLog {
@@ -52,14 +53,12 @@ impl KeyLog {
             .map(|k| VerifierKey::new(&origin, *k))
             .collect::<Result<_, _>>()
             .map_err(|e| WorkerError::StateBroken(format!("pinned log keys: {e}")))?;
-        let first = frontier.size();
         Ok(Self {
             origin,
             keys,
             frontier,
             mark,
-            open: VecDeque::new(),
-            first,
+            open: BTreeMap::new(),
         })
     }
 
@@ -91,12 +90,13 @@ impl KeyLog {
         note: &str,
         from_size: u64,
         leaf_hashes: &[Hash],
+        uses: &[u64],
     ) -> Result<u64, WorkerError> {
         let checkpoint = self.open_checkpoint(note)?;
         if from_size != self.size() {
             return Err(WorkerError::LogBehind { size: self.size() });
         }
-        self.take_up(self.frontier.clone(), leaf_hashes, &checkpoint)
+        self.take_up(self.frontier.clone(), leaf_hashes, uses, &checkpoint)
     }
 
     /// Takes up a later tree; see the module's rules.
@@ -110,6 +110,7 @@ impl KeyLog {
         base_size: u64,
         base_frontier: &[Hash],
         leaf_hashes: &[Hash],
+        uses: &[u64],
     ) -> Result<u64, WorkerError> {
         let checkpoint = self.open_checkpoint(note)?;
         merkle::verify_consistency(
@@ -122,7 +123,7 @@ impl KeyLog {
         .map_err(|_| WorkerError::CheckpointForked)?;
         let base = Frontier::from_parts(base_size, base_frontier.to_vec())
             .map_err(|e| bad("base_frontier", &e))?;
-        self.take_up(base, leaf_hashes, &checkpoint)
+        self.take_up(base, leaf_hashes, uses, &checkpoint)
     }
 
     /// Whether this leaf is open at `index`.
@@ -133,12 +134,10 @@ impl KeyLog {
         if index >= self.size() {
             return Err(WorkerError::LogBehind { size: self.size() });
         }
-        let hash = index
-            .checked_sub(self.first)
-            .and_then(|i| usize::try_from(i).ok())
-            .and_then(|i| self.open.get(i))
+        let hash = self
+            .open
+            .get(&index)
             .copied()
-            .flatten()
             .ok_or(WorkerError::LeafAlreadyUsed)?;
         if merkle::leaf_hash(leaf) == hash {
             Ok(())
@@ -149,16 +148,7 @@ impl KeyLog {
 
     /// Closes a leaf: it is used. `false` if it was not open.
     pub fn close(&mut self, index: u64) -> bool {
-        let slot = index
-            .checked_sub(self.first)
-            .and_then(|i| usize::try_from(i).ok())
-            .and_then(|i| self.open.get_mut(i));
-        let was_open = slot.is_some_and(|s| s.take().is_some());
-        while let Some(None) = self.open.front() {
-            self.open.pop_front();
-            self.first = self.first.saturating_add(1);
-        }
-        was_open
+        self.open.remove(&index).is_some()
     }
 
     fn open_checkpoint(&self, note: &str) -> Result<Checkpoint, WorkerError> {
@@ -189,6 +179,7 @@ impl KeyLog {
         &mut self,
         mut edge: Frontier,
         leaf_hashes: &[Hash],
+        uses: &[u64],
         checkpoint: &Checkpoint,
     ) -> Result<u64, WorkerError> {
         let base = edge.size();
@@ -205,17 +196,18 @@ impl KeyLog {
             return Err(WorkerError::CheckpointForked);
         }
         // Nothing fails from here on.
-        let from = self.size().max(self.mark).max(base);
-        if from != self.size() {
-            self.open.clear();
-            self.first = from;
+        let fresh = self.size().max(self.mark);
+        // Others than those of the leaves given open nothing: the server may have more by now.
+        for index in uses.iter().filter(|i| **i >= fresh.max(base)) {
+            let hash = usize::try_from(index.saturating_sub(base))
+                .ok()
+                .and_then(|i| leaf_hashes.get(i));
+            if let Some(hash) = hash {
+                self.open.insert(*index, *hash);
+            }
         }
-        let skip = usize::try_from(from.saturating_sub(base)).unwrap_or(usize::MAX);
-        self.open
-            .extend(leaf_hashes.iter().skip(skip).copied().map(Some));
         while self.open.len() > MAX_OPEN {
-            self.open.pop_front();
-            self.first = self.first.saturating_add(1);
+            self.open.pop_first();
         }
         self.mark = self.mark.max(checkpoint.size);
         self.frontier = edge;
@@ -295,6 +287,56 @@ mod tests {
         }
     }
 
+    fn all(from: u64, hashes: &[Hash]) -> Vec<u64> {
+        (from..from + hashes.len() as u64).collect()
+    }
+
+    #[test]
+    fn a_leaf_not_listed_is_never_opened_here() {
+        let mut s = Server::new();
+        let mut w = s.worker();
+        let (from, hashes, note) = s.append(4);
+        assert_eq!(w.advance(&note, from, &hashes, &[1, 3]), Ok(4));
+        assert_eq!(w.open.len(), 2);
+        assert_eq!(w.check_open(1, b"leaf 1"), Ok(()));
+        for other in [0, 2] {
+            assert_eq!(
+                w.check_open(other, format!("leaf {other}").as_bytes()),
+                Err(WorkerError::LeafAlreadyUsed)
+            );
+        }
+        // Nor by telling of it again.
+        let (_, _, note) = s.append(1);
+        let proof = consistency(&s, 4, 5);
+        let hashes = s.leaves.clone();
+        assert_eq!(
+            w.resync(&note, &proof, 0, &[], &hashes, &all(0, &hashes)),
+            Ok(5)
+        );
+        assert_eq!(
+            w.check_open(2, b"leaf 2"),
+            Err(WorkerError::LeafAlreadyUsed)
+        );
+        assert_eq!(w.check_open(3, b"leaf 3"), Ok(()));
+        assert_eq!(w.check_open(4, b"leaf 4"), Ok(()));
+    }
+
+    #[test]
+    fn uses_beyond_the_leaves_given_open_nothing() {
+        let mut s = Server::new();
+        let mut w = s.worker();
+        let (from, hashes, note) = s.append(3);
+        w.advance(&note, from, &hashes, &[1, 3, u64::MAX]).unwrap();
+        assert_eq!(w.open.len(), 1);
+        let (from, hashes, note) = s.append(1);
+        w.advance(&note, from, &hashes, &[0, 2]).unwrap();
+        assert_eq!(w.open.len(), 1);
+        assert_eq!(
+            w.check_open(3, b"leaf 3"),
+            Err(WorkerError::LeafAlreadyUsed)
+        );
+    }
+
     #[test]
     fn a_leaf_is_open_once_and_only_once() {
         let mut s = Server::new();
@@ -304,7 +346,7 @@ mod tests {
             w.check_open(0, b"leaf 0"),
             Err(WorkerError::LogBehind { size: 0 })
         );
-        assert_eq!(w.advance(&note, from, &hashes), Ok(3));
+        assert_eq!(w.advance(&note, from, &hashes, &all(from, &hashes)), Ok(3));
         assert_eq!(w.check_open(1, b"leaf 1"), Ok(()));
         assert_eq!(w.check_open(1, b"leaf 2"), Err(WorkerError::LeafNotInLog));
         assert!(w.close(1));
@@ -330,7 +372,7 @@ mod tests {
         };
         let by_stranger = c.sign(&stranger).unwrap();
         assert_eq!(
-            w.advance(&by_stranger, from, &hashes),
+            w.advance(&by_stranger, from, &hashes, &all(from, &hashes)),
             Err(WorkerError::CheckpointUnsigned)
         );
         let other = format!("{PREFIX}/other");
@@ -341,16 +383,16 @@ mod tests {
         .sign(&SigningKey::from_seed(&[7; 32], &other).unwrap())
         .unwrap();
         assert!(matches!(
-            w.advance(&other_log, from, &hashes),
+            w.advance(&other_log, from, &hashes, &all(from, &hashes)),
             Err(WorkerError::CheckpointWrongOrigin { .. })
         ));
         assert_eq!(
-            w.advance("no note", from, &hashes),
+            w.advance("no note", from, &hashes, &[]),
             Err(WorkerError::CheckpointUnsigned)
         );
         hashes[1][0] ^= 1;
         assert_eq!(
-            w.advance(&note, from, &hashes),
+            w.advance(&note, from, &hashes, &all(from, &hashes)),
             Err(WorkerError::CheckpointForked)
         );
         assert_eq!(w.size(), 0);
@@ -361,15 +403,16 @@ mod tests {
         let mut s = Server::new();
         let mut w = s.worker();
         let (from, hashes, old) = s.append(2);
-        w.advance(&old, from, &hashes).unwrap();
+        w.advance(&old, from, &hashes, &all(from, &hashes)).unwrap();
         let (from2, hashes2, new) = s.append(2);
         assert_eq!(
-            w.advance(&new, 3, &hashes2[1..]),
+            w.advance(&new, 3, &hashes2[1..], &all(3, &hashes2[1..])),
             Err(WorkerError::LogBehind { size: 2 })
         );
-        w.advance(&new, from2, &hashes2).unwrap();
+        w.advance(&new, from2, &hashes2, &all(from2, &hashes2))
+            .unwrap();
         assert_eq!(
-            w.advance(&old, from, &hashes),
+            w.advance(&old, from, &hashes, &all(from, &hashes)),
             Err(WorkerError::StaleCheckpoint {
                 seen: 4,
                 offered: 2
@@ -388,7 +431,10 @@ mod tests {
         let base = s.edge_at(2);
         let mut hashes = s.leaves[2..5].to_vec();
         hashes.extend(new);
-        assert_eq!(w.resync(&note, &proof, 2, base.nodes(), &hashes), Ok(7));
+        assert_eq!(
+            w.resync(&note, &proof, 2, base.nodes(), &hashes, &all(2, &hashes)),
+            Ok(7)
+        );
         assert_eq!(
             w.check_open(4, b"leaf 4"),
             Err(WorkerError::LeafAlreadyUsed)
@@ -406,7 +452,7 @@ mod tests {
         let edge = s.edge_at(2);
         let mut w = s.worker_at(edge.clone(), 5);
         assert_eq!(
-            w.resync(&old, &proof, 2, edge.nodes(), &[]),
+            w.resync(&old, &proof, 2, edge.nodes(), &[], &all(2, &[])),
             Err(WorkerError::StaleCheckpoint {
                 seen: 5,
                 offered: 2
@@ -426,24 +472,27 @@ mod tests {
         let mut wrong = proof.clone();
         wrong[0][0] ^= 1;
         assert_eq!(
-            w.resync(&note, &wrong, 8, base.nodes(), tail),
+            w.resync(&note, &wrong, 8, base.nodes(), tail, &all(8, tail)),
             Err(WorkerError::CheckpointForked)
         );
         assert_eq!(
-            w.resync(&note, &proof, 8, &[[9; 32]], tail),
+            w.resync(&note, &proof, 8, &[[9; 32]], tail, &all(8, tail)),
             Err(WorkerError::CheckpointForked)
         );
         assert!(matches!(
-            w.resync(&note, &proof, 7, base.nodes(), tail),
+            w.resync(&note, &proof, 7, base.nodes(), tail, &all(7, tail)),
             Err(WorkerError::BadRequest { .. })
         ));
         proof.push([0; 32]);
         assert_eq!(
-            w.resync(&note, &proof, 8, base.nodes(), tail),
+            w.resync(&note, &proof, 8, base.nodes(), tail, &all(8, tail)),
             Err(WorkerError::CheckpointForked)
         );
         proof.pop();
-        assert_eq!(w.resync(&note, &proof, 8, base.nodes(), tail), Ok(9));
+        assert_eq!(
+            w.resync(&note, &proof, 8, base.nodes(), tail, &all(8, tail)),
+            Ok(9)
+        );
         assert_eq!(w.check_open(8, b"leaf 8"), Ok(()));
         assert_eq!(
             w.check_open(7, b"leaf 7"),
@@ -457,7 +506,8 @@ mod tests {
         let mut w = s.worker();
         for _ in 0..5 {
             let (from, hashes, note) = s.append(4096);
-            w.advance(&note, from, &hashes).unwrap();
+            w.advance(&note, from, &hashes, &all(from, &hashes))
+                .unwrap();
         }
         assert_eq!(w.open.len(), MAX_OPEN);
         assert_eq!(

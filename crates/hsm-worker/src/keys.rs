@@ -1,24 +1,33 @@
 //! Key pairs: made in the token, read back, bound, found again, destroyed, counted.
 
-use crate::attributes::{private_template, read_back};
+use crate::attributes::{private_template, public_template, read_back};
 use crate::binding::Binding;
 use crate::config::Profile;
 use crate::errors::module_error;
 use crate::spki::{ec_params, ec_spki, rsa_spki};
 use crate::state_dir::{StateDir, sync_dir};
 use crate::token::Token;
+use crate::tpm2;
 use countersign_core::ports::hsm::Inventory;
-use countersign_core::{KeyAlgorithm, KeyFacts, KeyId};
+use countersign_core::{KeyAlgorithm, KeyFacts, KeyId, TenantId};
 use countersign_hsm_protocol::WorkerError;
 use countersign_hsm_protocol::message::MAX_INVENTORY;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How the labels of our key pairs begin.
+const LABEL: &str = "countersign ";
+/// How long another node may take with the same key: an RSA key pair in a slow device.
+const KEY_LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// A key ready to sign.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadedKey {
+    /// Whose: the binding's, which has a MAC.
+    pub tenant: TenantId,
     /// In the session it was found in.
     pub handle: ObjectHandle,
     /// Which kind.
@@ -33,23 +42,30 @@ pub struct LoadedKey {
 /// # Errors
 /// [`WorkerError::AttributeMismatch`] (the pair is destroyed), [`WorkerError::KeyIdTaken`], or the
 /// module's.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "where, under which rules, and what"
+)]
 pub fn generate(
     token: &Token,
     session: &Session,
     dir: &StateDir,
     profile: &Profile,
+    tenant: TenantId,
     key: KeyId,
     algorithm: KeyAlgorithm,
     new_log: impl FnOnce() -> Result<(), WorkerError>,
 ) -> Result<(Vec<u8>, KeyFacts), WorkerError> {
-    if let Some(binding) = Binding::read(dir, token.tenant(), key)? {
+    // Against another node that is asked for the same key at the same moment.
+    let _one_at_a_time = dir.lock_key(key, KEY_LOCK_WAIT)?;
+    if let Some(binding) = Binding::read(token, dir, tenant, key)? {
         if binding.algorithm != algorithm || binding.destroying {
             return Err(WorkerError::KeyIdTaken(format!(
                 "a key {} has it",
                 binding.algorithm
             )));
         }
-        load(token, session, dir, key)?;
+        load(token, session, dir, tenant, key)?;
         return Ok((binding.spki()?, binding.facts));
     }
     if dir.destroyed(key).exists() || !find(session, key, None)?.is_empty() {
@@ -57,17 +73,8 @@ pub fn generate(
             "by a destroyed key or by an object without a binding".into(),
         ));
     }
-    let label = format!("countersign {key}");
-    let mut public = vec![
-        Attribute::Id(key.as_bytes().to_vec()),
-        Attribute::Label(label.as_bytes().to_vec()),
-        Attribute::Token(true),
-        Attribute::Private(false),
-        Attribute::Verify(true),
-        Attribute::Encrypt(false),
-        Attribute::Wrap(false),
-        Attribute::VerifyRecover(false),
-    ];
+    let label = format!("{LABEL}{key}");
+    let mut public = public_template(profile, key, &label);
     let mechanism = if algorithm.is_rsa() {
         let bits: u64 = if algorithm == KeyAlgorithm::Rsa4096 {
             4096
@@ -87,7 +94,10 @@ pub fn generate(
         .map_err(|e| module_error(&e))?;
 
     let finish = || -> Result<_, WorkerError> {
-        let attributes = read_back(session, profile, algorithm, private)?;
+        let mut attributes = read_back(session, profile, algorithm, private)?;
+        if profile.tpm2_public_area {
+            attributes.push(tpm2::read_back(session, private)?);
+        }
         let spki = public_key_info(session, public, algorithm)?;
         let token_facts = token.facts();
         let facts = KeyFacts {
@@ -102,7 +112,16 @@ pub fn generate(
             attributes,
         };
         new_log()?;
-        Binding::make(token, session, dir, key, algorithm, &spki, facts.clone())?;
+        Binding::make(
+            token,
+            session,
+            dir,
+            tenant,
+            key,
+            algorithm,
+            &spki,
+            facts.clone(),
+        )?;
         Ok((spki, facts))
     };
     finish().inspect_err(|error| {
@@ -123,9 +142,10 @@ pub fn load(
     token: &Token,
     session: &Session,
     dir: &StateDir,
+    tenant: TenantId,
     key: KeyId,
 ) -> Result<LoadedKey, WorkerError> {
-    let binding = Binding::read(dir, token.tenant(), key)?
+    let binding = Binding::read(token, dir, tenant, key)?
         .filter(|b| !b.destroying)
         .ok_or(WorkerError::NoSuchKey)?;
     binding.verify(token, session)?;
@@ -137,6 +157,7 @@ pub fn load(
         )));
     }
     Ok(LoadedKey {
+        tenant: binding.tenant,
         handle,
         algorithm: binding.algorithm,
     })
@@ -151,10 +172,12 @@ pub fn destroy(
     token: &Token,
     session: &Session,
     dir: &StateDir,
+    tenant: TenantId,
     key: KeyId,
 ) -> Result<(), WorkerError> {
     let broken = |e: std::io::Error| WorkerError::StateBroken(format!("{key}: {e}"));
-    let Some(mut binding) = Binding::read(dir, token.tenant(), key)? else {
+    let _one_at_a_time = dir.lock_key(key, KEY_LOCK_WAIT)?;
+    let Some(mut binding) = Binding::read(token, dir, tenant, key)? else {
         return if dir.destroyed(key).exists() {
             Ok(())
         } else {
@@ -175,13 +198,13 @@ pub fn destroy(
     }
     std::fs::rename(dir.binding(key), dir.destroyed(key)).map_err(broken)?;
     for sub in ["bindings", "destroyed"] {
-        sync_dir(&dir.file(sub)).map_err(broken)?;
+        sync_dir(&dir.token_file(sub)).map_err(broken)?;
     }
     tracing::warn!(%key, "key destroyed");
     Ok(())
 }
 
-/// What is in the token, beside what is bound.
+/// What is in the token, beside what is bound. Of one tenant's keys, or of all.
 ///
 /// # Errors
 /// The module's.
@@ -189,6 +212,7 @@ pub fn inventory(
     token: &Token,
     session: &Session,
     dir: &StateDir,
+    tenant: Option<TenantId>,
 ) -> Result<Inventory, WorkerError> {
     let mut private = BTreeSet::new();
     let mut all = BTreeSet::new();
@@ -199,17 +223,28 @@ pub fn inventory(
         if token.binding_mac() && token.is_mac_key(session, object)? {
             continue;
         }
-        let mut id = Vec::new();
-        let mut is_private = false;
+        let (mut id, mut label, mut is_private) = (Vec::new(), Vec::new(), false);
         for attribute in session
-            .get_attributes(object, &[AttributeType::Id, AttributeType::Class])
+            .get_attributes(
+                object,
+                &[
+                    AttributeType::Id,
+                    AttributeType::Class,
+                    AttributeType::Label,
+                ],
+            )
             .map_err(|e| module_error(&e))?
         {
             match attribute {
                 Attribute::Id(v) => id = v,
                 Attribute::Class(c) => is_private = c == ObjectClass::PRIVATE_KEY,
+                Attribute::Label(v) => label = v,
                 _ => {}
             }
+        }
+        // In a token that we did not make, other programs may have objects of their own.
+        if token.existing() && !label.starts_with(LABEL.as_bytes()) {
+            continue;
         }
         if is_private {
             private.insert(id.clone());
@@ -221,12 +256,18 @@ pub fn inventory(
         .bound_keys()
         .map_err(|e| WorkerError::StateBroken(e.to_string()))?;
     for key in bound {
+        all.remove(key.as_bytes().as_slice());
+        if let Some(tenant) = tenant
+            && token.tenant().is_none()
+            && Binding::read_any(dir, key)?.is_none_or(|b| b.tenant != tenant)
+        {
+            continue;
+        }
         if private.contains(key.as_bytes().as_slice()) {
             report.keys.push(key);
         } else {
             report.lost.push(key);
         }
-        all.remove(key.as_bytes().as_slice());
     }
     report.orphans = all.iter().map(hex::encode).collect();
     report.keys.truncate(MAX_INVENTORY);

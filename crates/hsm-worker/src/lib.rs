@@ -1,7 +1,7 @@
 //! The process that alone loads a vendor's PKCS#11 module, knows the token's PIN and signs.
 //!
 //! Small enough to be read in a day; blocking threads, no async runtime. One worker serves one
-//! token. It trusts `countersignd` as little as it can:
+//! token, made by it for one tenant or one that the operator's HSM already has. It trusts `countersignd` as little as it can:
 //!
 //! - it signs only what an *authorisation leaf already in the key's log* allows ([`key_log`],
 //!   [`authorise`]): log keys and tenant are pinned when the token is made;
@@ -12,17 +12,21 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`config`] | the configuration and the module's profile (hsm-config/) |
-//! | [`state_dir`] | the worker's folder: permissions, lock, durable writes |
+//! | [`state_dir`] | the folders of token and worker: permissions, locks, durable writes |
 //! | [`pin`] | PINs: made, sealed, latched |
-//! | [`token`] | module, slot, login, sessions, the binding key |
+//! | [`module`], [`softhsm`] | the vendor's library, its slots; SoftHSM's folder |
+//! | [`token`] | made or taken up, login, sessions, the binding key, its tenants |
+//! | [`tpm2`] | what a TPM itself says of a key |
 //! | [`attributes`], [`keys`], [`binding`] | key pairs: made, read back, bound, loaded, destroyed |
 //! | [`spki`] | the little DER we need |
-//! | [`raw_sign`] | the only `unsafe`: `C_Sign` in two calls |
+//! | [`raw_sign`] | `C_Sign` in two calls: with one line of [`sandbox::probe`] the only `unsafe` |
+//! | [`sandbox`] | what this process may still do |
 //! | [`key_log`], [`logs`], [`authorise`] | what the worker believes of the logs |
 //! | [`signer`], [`server`], [`run`] | threads, socket, start and stop |
 //!
-//! State folder: `token.json` (pins), `bindings/`, `logs/`, `user-pin.sealed`, `worker.sock`, and for
-//! SoftHSM `softhsm2.conf` and `tokens/`.
+//! Token folder: `token.json` (pins), `bindings/`, `destroyed/`, `tenants/`, `user-pin.sealed`,
+//! `pin-latched`, `logs/` (for nodes that join), for SoftHSM `tokens/`. State folder: `logs/`, `met/`,
+//! `login-attempt`, `worker.sock`, `softhsm2.conf`. On one node both are one folder.
 
 pub mod attributes;
 pub mod authorise;
@@ -32,11 +36,15 @@ pub mod errors;
 pub mod key_log;
 pub mod keys;
 pub mod logs;
+pub mod module;
 pub mod pin;
 pub mod raw_sign;
 pub mod run;
+pub mod sandbox;
 pub mod server;
 pub mod signer;
+pub mod softhsm;
 pub mod spki;
 pub mod state_dir;
 pub mod token;
+pub mod tpm2;

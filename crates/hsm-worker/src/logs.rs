@@ -7,11 +7,18 @@
 //!   be used, so that a worker that is killed never accepts a leaf twice; after a power failure
 //!   it may be as old as the right edge, and the last second's unused leaves could open again.
 //!
-//! Either file gone while the key is bound: [`WorkerError::LogStateLost`], until an operator acts.
+//! Either file gone of a key that this worker has met: [`WorkerError::LogStateLost`], until an operator
+//! acts.
+//!
+//! Where several nodes share the token folder, each has a memory of its own, and leaves a copy of the
+//! right edge in the token folder's `logs/` when the key is made, now and then, and on a clean stop. A
+//! worker that meets a key for the first time begins there: with a log that some node has seen, never
+//! with an empty one, and nothing from before is open to it. So the token folder of a single node that
+//! becomes one of several serves as it is.
 
 use crate::binding::Binding;
 use crate::key_log::KeyLog;
-use crate::state_dir::{StateDir, read_bounded, write_durably};
+use crate::state_dir::{StateDir, create_durably, read_bounded, write_durably};
 use crate::token::Token;
 use countersign_core::{KeyId, TenantId, failpoint};
 use countersign_hsm_protocol::WorkerError;
@@ -20,11 +27,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A log's right edge is written at most this often.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// And left for nodes that join at most this often.
+const PUBLISH_EVERY: Duration = Duration::from_secs(30);
+/// How long another node may take to leave its own.
+const PUBLISH_WAIT: Duration = Duration::from_secs(5);
 
 /// The logs in use.
 #[derive(Debug)]
@@ -38,11 +50,14 @@ pub struct Logs {
 /// One log in use.
 #[derive(Debug)]
 pub struct OpenLog {
+    /// Whose key it is, as its binding says.
+    pub tenant: TenantId,
     /// What is believed.
     pub log: KeyLog,
     mark: File,
     written_size: u64,
     written_at: Option<Instant>,
+    published_at: Instant,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,24 +86,42 @@ impl Logs {
     /// # Errors
     /// [`WorkerError::StateBroken`].
     pub fn create(&self, tenant: TenantId, key: KeyId) -> Result<(), WorkerError> {
-        write_durably(&self.dir.mark(key), &mark_bytes(0)).map_err(|e| broken(key, &e))?;
-        self.save(tenant, key, &Frontier::empty())
+        self.begin(tenant, key, &Frontier::empty(), 0)?;
+        if self.dir.shared() {
+            let path = self.dir.published_log(key);
+            save(&path, tenant, key, &Frontier::empty())?;
+        }
+        Ok(())
     }
 
-    /// A key's log.
+    /// The log of a tenant's key.
     ///
     /// # Errors
     /// [`WorkerError::NoSuchKey`], [`WorkerError::LogStateLost`] or [`WorkerError::StateBroken`].
-    pub fn get(&self, token: &Token, key: KeyId) -> Result<Arc<Mutex<OpenLog>>, WorkerError> {
-        if let Some(log) = lock(&self.open).get(&key) {
-            return Ok(Arc::clone(log));
+    pub fn get(
+        &self,
+        token: &Token,
+        tenant: TenantId,
+        key: KeyId,
+    ) -> Result<Arc<Mutex<OpenLog>>, WorkerError> {
+        let known = lock(&self.open).get(&key).map(Arc::clone);
+        let log = match known {
+            Some(log) => log,
+            None => {
+                // Not under the lock: reading files. Two readers at once make the same thing; one
+                // stays.
+                Binding::read(token, &self.dir, tenant, key)?
+                    .filter(|b| !b.destroying)
+                    .ok_or(WorkerError::NoSuchKey)?;
+                let log = Arc::new(Mutex::new(self.read(token, tenant, key)?));
+                Arc::clone(lock(&self.open).entry(key).or_insert(log))
+            }
+        };
+        if lock(&log).tenant == tenant {
+            Ok(log)
+        } else {
+            Err(WorkerError::NoSuchKey)
         }
-        // Not under the lock: reading files. Two readers at once make the same thing; one stays.
-        Binding::read(&self.dir, token.tenant(), key)?
-            .filter(|b| !b.destroying)
-            .ok_or(WorkerError::NoSuchKey)?;
-        let log = Arc::new(Mutex::new(self.read(token, key)?));
-        Ok(Arc::clone(lock(&self.open).entry(key).or_insert(log)))
     }
 
     /// Forgets a log: its key is destroyed, or its memory must be read again.
@@ -97,14 +130,14 @@ impl Logs {
     }
 
     /// Writes what changed: all of it, or only logs not written for a second.
-    pub fn write(&self, tenant: TenantId, all: bool) {
+    pub fn write(&self, all: bool) {
         let _one_writer = lock(&self.writing);
         let logs: Vec<_> = lock(&self.open)
             .iter()
             .map(|(k, l)| (*k, Arc::clone(l)))
             .collect();
         for (key, log) in logs {
-            let edge = {
+            let (tenant, edge, publish) = {
                 let log = lock(&log);
                 let due = all || log.written_at.is_none_or(|t| t.elapsed() >= WRITE_EVERY);
                 if log.log.size() == log.written_size || !due {
@@ -115,10 +148,12 @@ impl Logs {
                     tracing::error!(%key, error = %e, "cannot sync the log's mark");
                     continue;
                 }
-                log.log.frontier().clone()
+                let publish =
+                    self.dir.shared() && (all || log.published_at.elapsed() >= PUBLISH_EVERY);
+                (log.tenant, log.log.frontier().clone(), publish)
             };
             failpoint::hit("worker.before-edge");
-            match self.save(tenant, key, &edge) {
+            match save(&self.dir.log(key), tenant, key, &edge) {
                 Ok(()) => {
                     let mut log = lock(&log);
                     log.written_size = edge.size();
@@ -127,41 +162,34 @@ impl Logs {
                 // Signing goes on: the mark already keeps used leaves closed.
                 Err(error) => tracing::error!(%key, %error, "cannot save the log's right edge"),
             }
+            if publish {
+                match self.publish(tenant, key, &edge) {
+                    Ok(()) => lock(&log).published_at = Instant::now(),
+                    Err(error) => {
+                        tracing::warn!(%key, %error, "cannot leave the log's right edge for other nodes");
+                    }
+                }
+            }
         }
     }
 
-    fn read(&self, token: &Token, key: KeyId) -> Result<OpenLog, WorkerError> {
+    fn read(&self, token: &Token, tenant: TenantId, key: KeyId) -> Result<OpenLog, WorkerError> {
         let lost = |why: &dyn std::fmt::Display| {
             tracing::error!(%key, why = %why, "the memory of a key's log is gone");
             WorkerError::LogStateLost
         };
-        let bytes = read_bounded(&self.dir.log(key), 64 * 1024)
-            .map_err(|e| lost(&e))?
-            .ok_or_else(|| lost(&"no file"))?;
-        let saved: Saved = serde_json::from_slice(&bytes).map_err(|e| lost(&e))?;
-        if saved.key != key || saved.tenant != token.tenant() || saved.version != 1 {
-            return Err(lost(&"of another key"));
+        let own = self.dir.log(key);
+        if self.dir.shared() && !own.exists() && !self.dir.met(key).exists() {
+            self.join(tenant, key).map_err(|e| lost(&e))?;
         }
-        let nodes = saved
-            .frontier
-            .iter()
-            .map(|h| {
-                hex::decode(h)
-                    .ok()
-                    .and_then(|b| Hash::try_from(b.as_slice()).ok())
-            })
-            .collect::<Option<Vec<Hash>>>()
-            .ok_or_else(|| lost(&"not hashes"))?;
-        let frontier = Frontier::from_parts(saved.size, nodes).map_err(|e| lost(&e))?;
+        let frontier = saved(&own, tenant, key).map_err(|e| lost(&e))?;
         let mark = File::options()
             .read(true)
             .write(true)
             .mode(0o600)
             .open(self.dir.mark(key))
             .map_err(|e| lost(&e))?;
-        let mut bytes = [0; 16];
-        mark.read_exact_at(&mut bytes, 0).map_err(|e| lost(&e))?;
-        let marked = mark_value(bytes).ok_or_else(|| lost(&"the mark is torn"))?;
+        let marked = marked(&mark).map_err(|e| lost(&e))?;
         let pins = token.pins();
         let log = KeyLog::restore(
             &pins.origin_prefix,
@@ -171,24 +199,95 @@ impl Logs {
             marked,
         )?;
         Ok(OpenLog {
+            tenant,
             written_size: log.size(),
             written_at: None,
+            published_at: Instant::now(),
             log,
             mark,
         })
     }
 
-    fn save(&self, tenant: TenantId, key: KeyId, edge: &Frontier) -> Result<(), WorkerError> {
-        let saved = Saved {
-            version: 1,
-            tenant,
-            key,
-            size: edge.size(),
-            frontier: edge.nodes().iter().map(hex::encode).collect(),
+    /// Begins where some node was. Nothing from before is open here.
+    fn join(&self, tenant: TenantId, key: KeyId) -> Result<(), String> {
+        let edge = saved(&self.dir.published_log(key), tenant, key)?;
+        let mark = match File::open(self.dir.published_mark(key)) {
+            Ok(file) => marked(&file)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(e) => return Err(e.to_string()),
         };
-        let bytes = serde_json::to_vec(&saved).map_err(|e| broken(key, &e))?;
-        write_durably(&self.dir.log(key), &bytes).map_err(|e| broken(key, &e))
+        let mark = mark.max(edge.size());
+        self.begin(tenant, key, &edge, mark)
+            .map_err(|e| e.to_string())?;
+        tracing::warn!(%key, size = edge.size(), "this worker meets the key for the first time: \
+            it begins with the log that another node has seen");
+        Ok(())
     }
+
+    fn begin(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        edge: &Frontier,
+        mark: u64,
+    ) -> Result<(), WorkerError> {
+        write_durably(&self.dir.mark(key), &mark_bytes(mark)).map_err(|e| broken(key, &e))?;
+        save(&self.dir.log(key), tenant, key, edge)?;
+        // Last: from here on the memory may not be missing.
+        create_durably(&self.dir.met(key), b"")
+            .map(|_| ())
+            .map_err(|e| broken(key, &e))
+    }
+
+    /// Leaves a right edge for nodes that join, unless another node left a later one.
+    fn publish(&self, tenant: TenantId, key: KeyId, edge: &Frontier) -> Result<(), WorkerError> {
+        let _one_at_a_time = self.dir.lock_key(key, PUBLISH_WAIT)?;
+        let path = self.dir.published_log(key);
+        if saved(&path, tenant, key).is_ok_and(|there| there.size() >= edge.size()) {
+            return Ok(());
+        }
+        save(&path, tenant, key, edge)
+    }
+}
+
+fn save(path: &Path, tenant: TenantId, key: KeyId, edge: &Frontier) -> Result<(), WorkerError> {
+    let saved = Saved {
+        version: 1,
+        tenant,
+        key,
+        size: edge.size(),
+        frontier: edge.nodes().iter().map(hex::encode).collect(),
+    };
+    let bytes = serde_json::to_vec(&saved).map_err(|e| broken(key, &e))?;
+    write_durably(path, &bytes).map_err(|e| broken(key, &e))
+}
+
+fn saved(path: &Path, tenant: TenantId, key: KeyId) -> Result<Frontier, String> {
+    let bytes = read_bounded(path, 64 * 1024)
+        .map_err(|e| e.to_string())?
+        .ok_or("no file")?;
+    let saved: Saved = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+    if saved.key != key || saved.tenant != tenant || saved.version != 1 {
+        return Err("of another key".into());
+    }
+    let nodes = saved
+        .frontier
+        .iter()
+        .map(|h| {
+            hex::decode(h)
+                .ok()
+                .and_then(|b| Hash::try_from(b.as_slice()).ok())
+        })
+        .collect::<Option<Vec<Hash>>>()
+        .ok_or("not hashes")?;
+    Frontier::from_parts(saved.size, nodes).map_err(|e| e.to_string())
+}
+
+fn marked(file: &File) -> Result<u64, String> {
+    let mut bytes = [0; 16];
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(|e| e.to_string())?;
+    mark_value(bytes).ok_or_else(|| "the mark is torn".into())
 }
 
 impl OpenLog {

@@ -1,6 +1,7 @@
 //! `countersign-hsm-worker`: see the library's documentation.
 
 use clap::{Parser, Subcommand};
+use countersign_hsm_worker::run::{self, Places};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,12 +20,34 @@ enum Command {
         /// The worker's own folder (made 0700 if absent).
         #[arg(long)]
         state: PathBuf,
+        /// The token's folder, which workers of other nodes may share; the state folder if left out.
+        #[arg(long)]
+        token: Option<PathBuf>,
         /// Its configuration (TOML).
         #[arg(long)]
         config: PathBuf,
+        /// The socket; worker.sock in the state folder if left out.
+        #[arg(long)]
+        socket: Option<PathBuf>,
+        /// A user beside our own that may connect: a name or a number.
+        #[arg(long, value_parser = user)]
+        client_user: Option<u32>,
         /// Stop when standard input closes: set by the supervisor, so that no worker outlives it.
         #[arg(long)]
         exit_with_parent: bool,
+    },
+    /// Confines itself as `serve` does, tries what must not succeed, and prints what came of it.
+    #[command(hide = true)]
+    TrySandbox {
+        /// As of `serve`.
+        #[arg(long)]
+        state: PathBuf,
+        /// As of `serve`.
+        #[arg(long)]
+        config: PathBuf,
+        /// A file that the worker has no business with.
+        #[arg(long, default_value = "/etc/shadow")]
+        file: PathBuf,
     },
 }
 
@@ -39,16 +62,64 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
-    let Command::Serve {
-        state,
-        config,
-        exit_with_parent,
-    } = Cli::parse().command;
-    match countersign_hsm_worker::run::serve(&state, &config, exit_with_parent) {
+    let result = match Cli::parse().command {
+        Command::Serve {
+            state,
+            token,
+            config,
+            socket,
+            client_user,
+            exit_with_parent,
+        } => {
+            let places = Places {
+                token: token.unwrap_or_else(|| state.clone()),
+                state,
+                config,
+                socket,
+                client_uid: client_user,
+            };
+            run::serve(&places, exit_with_parent)
+        }
+        Command::TrySandbox {
+            state,
+            config,
+            file,
+        } => {
+            let places = Places {
+                token: state.clone(),
+                state,
+                config,
+                socket: None,
+                client_uid: None,
+            };
+            run::try_sandbox(&places, &file).map(|report| {
+                println!("{report}");
+                ExitCode::SUCCESS
+            })
+        }
+    };
+    match result {
         Ok(code) => code,
         Err(e) => {
             tracing::error!(error = %e, "the worker cannot start");
             ExitCode::from(e.exit_code())
         }
     }
+}
+
+/// A user's number, from a number or from a name in /etc/passwd.
+fn user(text: &str) -> Result<u32, String> {
+    if let Ok(uid) = text.parse() {
+        return Ok(uid);
+    }
+    std::fs::read_to_string("/etc/passwd")
+        .map_err(|e| format!("/etc/passwd: {e}"))?
+        .lines()
+        .find_map(|l| {
+            let mut fields = l.split(':');
+            (fields.next() == Some(text))
+                .then(|| fields.nth(1)?.parse().ok())
+                .flatten()
+        })
+        .ok_or_else(|| format!("/etc/passwd has no user {text}: give the number"))
 }

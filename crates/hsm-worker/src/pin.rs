@@ -3,7 +3,8 @@
 //! A wrong PIN counts in the device, and after a few the partition is locked for good. So before
 //! each `C_Login` the file `login-attempt` is written; a success removes it. If the device says that
 //! the PIN is wrong, locked or expired, the file becomes `pin-latched`, and no worker logs in
-//! again until an operator removes that file. An attempt whose end nobody saw (the worker was killed
+//! again until an operator removes that file: not on another node either, as it lies in the token
+//! folder and logins are made under the token's lock. An attempt whose end nobody saw (the worker was killed
 //! in it) counts too: the second such attempt latches.
 
 use crate::state_dir::{StateDir, create_durably, read_bounded, sync_dir, write_durably};
@@ -44,16 +45,7 @@ pub fn seal(
     tenant: TenantId,
     pin: &SecretString,
 ) -> Result<(), WorkerError> {
-    let mut fresh = Zeroizing::new([0_u8; 32]);
-    aws_lc_rs::rand::fill(fresh.as_mut())
-        .map_err(|_| WorkerError::Internal("no randomness".into()))?;
-    if !key_file.exists()
-        && create_durably(key_file, fresh.as_ref()).map_err(|e| broken(key_file, &e))?
-    {
-        tracing::warn!(file = %key_file.display(),
-            "made the key file that seals the token PINs: back it up apart from the state folder; \
-             without it no key of these tokens can be used again");
-    }
+    make_key_file(key_file)?;
     let key = sealing_key(dir, key_file)?;
     let mut bytes = pin.expose_secret().as_bytes().to_vec();
     let nonce = key
@@ -61,8 +53,27 @@ pub fn seal(
         .map_err(|_| WorkerError::Internal("sealing failed".into()))?;
     let mut out = nonce.as_ref().to_vec();
     out.extend_from_slice(&bytes);
-    let path = dir.file(SEALED);
+    let path = dir.token_file(SEALED);
     write_durably(&path, &out).map_err(|e| broken(&path, &e))
+}
+
+/// Makes the key file, if absent.
+///
+/// # Errors
+/// [`WorkerError::StateBroken`] with the file.
+pub fn make_key_file(key_file: &Path) -> Result<(), WorkerError> {
+    if key_file.exists() {
+        return Ok(());
+    }
+    let mut fresh = Zeroizing::new([0_u8; 32]);
+    aws_lc_rs::rand::fill(fresh.as_mut())
+        .map_err(|_| WorkerError::Internal("no randomness".into()))?;
+    if create_durably(key_file, fresh.as_ref()).map_err(|e| broken(key_file, &e))? {
+        tracing::warn!(file = %key_file.display(),
+            "made the key file that seals the token PINs: back it up apart from the state folder; \
+             without it no key of these tokens can be used again");
+    }
+    Ok(())
 }
 
 /// Opens the sealed user PIN.
@@ -74,7 +85,7 @@ pub fn unseal(
     key_file: &Path,
     tenant: TenantId,
 ) -> Result<SecretString, WorkerError> {
-    let path = dir.file(SEALED);
+    let path = dir.token_file(SEALED);
     let sealed = read_bounded(&path, 1024)
         .map_err(|e| broken(&path, &e))?
         .ok_or_else(|| broken(&path, &"is missing"))?;
@@ -91,12 +102,33 @@ pub fn unseal(
         .map_err(|_| broken(&path, &"holds no PIN"))
 }
 
+/// Reads the PIN of a token that the operator's HSM already has: the file's one line.
+///
+/// # Errors
+/// [`WorkerError::StateBroken`] if it is missing, open to others, empty or no text.
+pub fn read_file(path: &Path) -> Result<SecretString, WorkerError> {
+    private(path)?;
+    let bytes = Zeroizing::new(
+        read_bounded(path, 1024)
+            .and_then(|b| b.ok_or_else(|| io::ErrorKind::NotFound.into()))
+            .map_err(|e| broken(path, &e))?,
+    );
+    let text = std::str::from_utf8(&bytes).map_err(|_| broken(path, &"is not UTF-8"))?;
+    // An editor ends the line; PKCS#11 PINs hold no line ends.
+    let pin = text.strip_suffix('\n').unwrap_or(text);
+    let pin = pin.strip_suffix('\r').unwrap_or(pin);
+    if pin.is_empty() || pin.contains(['\n', '\r', '\0']) {
+        return Err(broken(path, &"must hold the PIN in one line"));
+    }
+    Ok(SecretString::from(pin))
+}
+
 /// Writes the SO PIN for the operator's safe.
 ///
 /// # Errors
 /// [`WorkerError::StateBroken`].
 pub fn leave_so_pin(dir: &StateDir, pin: &SecretString) -> Result<(), WorkerError> {
-    let path = dir.file(SO_PIN);
+    let path = dir.token_file(SO_PIN);
     write_durably(&path, pin.expose_secret().as_bytes()).map_err(|e| broken(&path, &e))?;
     tracing::warn!(file = %path.display(),
         "the token's SO PIN is in this file, once: move it to the safe and delete the file");
@@ -152,7 +184,7 @@ impl<'a> Latch<'a> {
 
     /// The device said that the PIN is in question.
     pub fn close(self, reason: &str) {
-        let path = self.dir.file(LATCHED);
+        let path = self.dir.token_file(LATCHED);
         if let Err(e) = write_durably(&path, reason.as_bytes()) {
             // The attempt file stays: the next start counts it.
             tracing::error!(file = %path.display(), error = %e, "cannot write the PIN latch");
@@ -166,7 +198,7 @@ impl<'a> Latch<'a> {
     /// Why the latch is set, if it is.
     #[must_use]
     pub fn reason(dir: &StateDir) -> Option<String> {
-        match read_bounded(&dir.file(LATCHED), 4096) {
+        match read_bounded(&dir.token_file(LATCHED), 4096) {
             Ok(None) => None,
             Ok(Some(b)) => Some(String::from_utf8_lossy(&b).into_owned()),
             Err(e) => Some(format!("the latch file cannot be read: {e}")),
@@ -178,23 +210,28 @@ fn sealing_key(dir: &StateDir, path: &Path) -> Result<RandomizedNonceKey, Worker
     let inside = path
         .parent()
         .and_then(|p| p.canonicalize().ok())
-        .is_some_and(|p| p.starts_with(dir.root()));
+        .is_some_and(|p| p.starts_with(dir.root()) || p.starts_with(dir.token_root()));
     if inside {
         return Err(broken(
             path,
-            &"the key file must lie outside the state folder",
+            &"the key file must lie outside the state folder and the token folder",
         ));
     }
-    let meta = std::fs::metadata(path).map_err(|e| broken(path, &e))?;
-    if meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(broken(path, &"must be 0600 and of the worker's user"));
-    }
+    private(path)?;
     let bytes = Zeroizing::new(
         read_bounded(path, 32)
             .and_then(|b| b.ok_or_else(|| io::ErrorKind::NotFound.into()))
             .map_err(|e| broken(path, &e))?,
     );
     RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| broken(path, &"is not 32 bytes"))
+}
+
+fn private(path: &Path) -> Result<(), WorkerError> {
+    let meta = std::fs::metadata(path).map_err(|e| broken(path, &e))?;
+    if meta.mode() & 0o077 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(broken(path, &"must be 0600 and of the worker's user"));
+    }
+    Ok(())
 }
 
 fn aad(tenant: TenantId) -> Aad<Vec<u8>> {
@@ -214,7 +251,12 @@ mod tests {
 
     fn folder() -> (tempfile::TempDir, StateDir) {
         let t = tempfile::tempdir().unwrap();
-        let d = StateDir::open(&t.path().join("state"), Duration::ZERO).unwrap();
+        let d = StateDir::open(
+            &t.path().join("state"),
+            &t.path().join("state"),
+            Duration::ZERO,
+        )
+        .unwrap();
         (t, d)
     }
 
@@ -252,6 +294,36 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_pin_file_holds_one_line_and_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let (t, _d) = folder();
+        let file = t.path().join("pin");
+        let chmod = |m| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(m)).unwrap();
+        };
+        for (text, pin) in [
+            ("1234", Some("1234")),
+            ("12 34\n", Some("12 34")),
+            ("1234\r\n", Some("1234")),
+            ("", None),
+            ("\n", None),
+            ("12\n34\n", None),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            chmod(0o600);
+            let read = read_file(&file);
+            assert_eq!(
+                read.as_ref().ok().map(|p| p.expose_secret()),
+                pin,
+                "{text:?}"
+            );
+        }
+        std::fs::write(&file, "1234").unwrap();
+        chmod(0o640);
+        assert!(read_file(&file).unwrap_err().to_string().contains("0600"));
+    }
+
+    #[test]
     fn the_latch_holds_until_its_file_is_removed() {
         let (_t, d) = folder();
         Latch::attempt(&d).unwrap().release();
@@ -262,7 +334,7 @@ mod tests {
                 WorkerError::Latched("CKR_PIN_INCORRECT".into())
             );
         }
-        std::fs::remove_file(d.file(LATCHED)).unwrap();
+        std::fs::remove_file(d.token_file(LATCHED)).unwrap();
         assert!(Latch::attempt(&d).is_ok());
     }
 

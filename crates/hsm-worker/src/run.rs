@@ -1,16 +1,22 @@
 //! Start, stop and what the threads share.
 
-use crate::config::{Config, Profile};
+use crate::config::{Config, Profile, read_profile};
 use crate::keys;
 use crate::logs::{Logs, lock};
-use crate::pin::Latch;
+use crate::module::Module;
+use crate::pin::{self, Latch};
+use crate::sandbox;
 use crate::server;
 use crate::signer::{self, Queue};
+use crate::softhsm;
 use crate::state_dir::StateDir;
-use crate::token::{Module, Token, prepare_softhsm};
+use crate::state_dir::TokenLock;
+use crate::token::{TOKEN_LOCK_WAIT, Token};
 use countersign_core::TenantId;
-use countersign_core::ports::hsm::{LogPins, TokenFacts};
+use countersign_core::ports::hsm::{LogPins, SandboxMeasure, TokenFacts};
 use countersign_hsm_protocol::WorkerError;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,6 +28,9 @@ use std::time::{Duration, Instant};
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How long a clean stop waits for work in the module.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long past its deadline a call may stay in the module.
+const HUNG_AFTER: Duration = Duration::from_secs(3);
 
 /// Why a worker cannot start. No retry helps before somebody acts, except with `Locked`.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +92,10 @@ pub struct Worker {
     pub logs: Logs,
     /// Work for the sessions.
     pub queue: Queue,
+    /// How this process is confined.
+    pub sandbox: Vec<SandboxMeasure>,
+    /// The socket, and who may connect.
+    pub door: Door,
     token: RwLock<TokenSlot>,
     initialising: Mutex<()>,
     stop: SyncSender<Stop>,
@@ -134,26 +147,13 @@ impl Worker {
         let _one_at_a_time = lock(&self.initialising);
         let module = match &*self.token() {
             TokenSlot::Ready(token) => {
-                return if token.tenant() != tenant {
-                    Err(WorkerError::TokenTaken("of another tenant".into()))
-                } else if token.pins() != pins {
-                    Err(WorkerError::TokenTaken("other log pins".into()))
-                } else {
-                    Ok(token.facts().clone())
-                };
+                token.admit(&self.dir, tenant, pins)?;
+                return Ok(token.facts().clone());
             }
             TokenSlot::Failed(error) => return Err(error.clone()),
             TokenSlot::Absent(module) => Arc::clone(module),
         };
-        let made = Token::init(
-            &module,
-            &self.dir,
-            &self.config,
-            &self.profile,
-            tenant,
-            label,
-            pins,
-        );
+        let made = self.open_or_make(&module, tenant, label, pins);
         let (slot, result) = match made {
             Ok(token) => {
                 let facts = token.facts().clone();
@@ -162,11 +162,99 @@ impl Worker {
             }
             // Bad input leaves everything as it was; anything else may have left half a token,
             // which the next start moves aside.
-            Err(error @ WorkerError::BadRequest { .. }) => return Err(error),
+            Err(error @ (WorkerError::BadRequest { .. } | WorkerError::TokenTaken(_))) => {
+                return Err(error);
+            }
             Err(error) => (TokenSlot::Failed(error.clone()), Err(error)),
         };
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = slot;
         result
+    }
+
+    /// The token that another node has made meanwhile, or one made (or taken up) now.
+    fn open_or_make(
+        &self,
+        module: &Arc<Module>,
+        tenant: TenantId,
+        label: &str,
+        pins: &LogPins,
+    ) -> Result<Token, WorkerError> {
+        let _one_node_at_a_time = self.dir.lock_token(TOKEN_LOCK_WAIT)?;
+        if let Some(token) = Token::open(module, &self.dir, &self.config)? {
+            token.admit(&self.dir, tenant, pins)?;
+            return Ok(token);
+        }
+        match &self.config.token {
+            Some(wanted) => Token::adopt(
+                module,
+                &self.dir,
+                &self.config,
+                &self.profile,
+                wanted,
+                tenant,
+                pins,
+            ),
+            None if self.profile.existing_only => Err(WorkerError::BadRequest {
+                field: "token".into(),
+                problem: format!(
+                    "tokens of {} are made with the vendor's tools: name one in the configuration",
+                    self.profile.name
+                ),
+            }),
+            None => Token::init(
+                module,
+                &self.dir,
+                &self.config,
+                &self.profile,
+                tenant,
+                label,
+                pins,
+            ),
+        }
+    }
+}
+
+/// Where a worker works.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// What belongs to the token; workers of other nodes may share it.
+    pub token: PathBuf,
+    /// What is this worker's alone.
+    pub state: PathBuf,
+    /// Its configuration.
+    pub config: PathBuf,
+    /// The socket, where it is not in the state folder.
+    pub socket: Option<PathBuf>,
+    /// A user beside our own that may connect.
+    pub client_uid: Option<u32>,
+}
+
+/// The socket.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Where.
+    pub path: PathBuf,
+    /// Who may connect beside our own user.
+    pub client_uid: Option<u32>,
+}
+
+impl Places {
+    fn socket_folder(&self) -> Vec<PathBuf> {
+        self.socket
+            .iter()
+            .filter_map(|s| s.parent())
+            .map(Path::to_path_buf)
+            .collect()
+    }
+
+    fn door(&self, dir: &StateDir) -> Door {
+        Door {
+            path: self
+                .socket
+                .clone()
+                .unwrap_or_else(|| dir.file("worker.sock")),
+            client_uid: self.client_uid,
+        }
     }
 }
 
@@ -175,37 +263,22 @@ impl Worker {
 /// # Errors
 /// [`StartError`] before it serves. Trouble with module or token is not among them: the worker then
 /// serves and says so, so that its supervisor can show the reason.
-pub fn serve(
-    state: &Path,
-    config_path: &Path,
-    exit_with_parent: bool,
-) -> Result<ExitCode, StartError> {
+pub fn serve(places: &Places, exit_with_parent: bool) -> Result<ExitCode, StartError> {
     let system = |what| move |error| StartError::System { what, error };
-    // Neither a core file nor a debugger of the same user shows a PIN (prctl(2)).
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let config = Config::read(config_path)?;
-    let profile = Profile::read(&config.profile)?;
-    let dir = Arc::new(StateDir::open(state, LOCK_WAIT)?);
+    let config = Config::read(&places.config)?;
+    let profile = read_profile(&config.profile)?;
+    let dir = Arc::new(StateDir::open(&places.token, &places.state, LOCK_WAIT)?);
 
-    let prepared = if profile.softhsm_directory {
-        prepare_softhsm(&dir).map(Some)
-    } else {
-        Ok(None)
-    };
-    if let Ok(Some(conf)) = &prepared
-        && std::env::var_os("SOFTHSM2_CONF").as_deref() != Some(conf.as_os_str())
-    {
-        // The module reads the environment. Changing our own is unsound once threads may run, so
-        // this process begins again with the right one; the lock is released by close-on-exec.
-        let exe = std::env::current_exe().map_err(system("current_exe"))?;
-        let error = std::process::Command::new(exe)
-            .args(std::env::args_os().skip(1))
-            .env("SOFTHSM2_CONF", conf)
-            .exec();
-        return Err(system("exec")(error));
+    let prepared = prepare(&dir, &config, &profile);
+    if let Ok((environment, _)) = &prepared {
+        begin_again_with(environment)?;
     }
+    // One thread, and the module is not loaded yet.
+    let sandbox = sandbox::enter(&config, &profile, &dir, &places.socket_folder());
+    report_sandbox(&sandbox);
     let token = match prepared {
-        Ok(_) => open_token(&dir, &config, &profile),
+        // Still under the token's lock.
+        Ok((_, _one_node_at_a_time)) => open_token(&dir, &config, &profile),
         Err(error) => TokenSlot::Failed(error),
     };
     if let TokenSlot::Failed(error) = &token {
@@ -213,10 +286,14 @@ pub fn serve(
     }
 
     let (stop, stopped) = sync_channel(8);
-    let threads = config.threads;
+    let threads = config
+        .threads
+        .min(profile.most_sessions.unwrap_or(usize::MAX));
     let worker = Arc::new(Worker {
         logs: Logs::new(Arc::clone(&dir)),
         queue: Queue::new(config.queue),
+        door: places.door(&dir),
+        sandbox,
         dir,
         config,
         profile,
@@ -243,6 +320,74 @@ pub fn serve(
     Ok(wait_and_stop(&worker, &stopped, sessions))
 }
 
+/// Confines this process as [`serve`] does and tries what must not succeed.
+///
+/// # Errors
+/// [`StartError`].
+pub fn try_sandbox(places: &Places, file: &Path) -> Result<String, StartError> {
+    let config = Config::read(&places.config)?;
+    let profile = read_profile(&config.profile)?;
+    let dir = StateDir::open(&places.token, &places.state, Duration::ZERO)?;
+    let report = sandbox::enter(&config, &profile, &dir, &places.socket_folder());
+    let attempts = sandbox::probe::attempts(file);
+    Ok(serde_json::json!({ "measures": report, "attempts": attempts }).to_string())
+}
+
+fn report_sandbox(measures: &[SandboxMeasure]) {
+    for m in measures {
+        if m.enforced {
+            tracing::info!(measure = m.measure, detail = m.detail, "sandbox");
+        } else {
+            tracing::warn!(
+                measure = m.measure,
+                detail = m.detail,
+                "sandbox: not enforced"
+            );
+        }
+    }
+}
+
+/// The module reads the environment. Changing our own is unsound once threads may run, so this process
+/// begins again with the right one; locks are released by close-on-exec.
+fn begin_again_with(environment: &BTreeMap<String, OsString>) -> Result<(), StartError> {
+    let system = |what| move |error| StartError::System { what, error };
+    if environment
+        .iter()
+        .all(|(k, v)| std::env::var_os(k).as_deref() == Some(v.as_os_str()))
+    {
+        return Ok(());
+    }
+    let exe = std::env::current_exe().map_err(system("current_exe"))?;
+    let error = std::process::Command::new(exe)
+        .args(std::env::args_os().skip(1))
+        .envs(environment)
+        .exec();
+    Err(system("exec")(error))
+}
+
+/// What the module needs before it is loaded: its environment, and the token's lock.
+fn prepare(
+    dir: &StateDir,
+    config: &Config,
+    profile: &Profile,
+) -> Result<(BTreeMap<String, OsString>, TokenLock), WorkerError> {
+    let lock = dir.lock_token(TOKEN_LOCK_WAIT)?;
+    if let (None, Some(key_file)) = (&config.token, &config.key_file) {
+        // Now: later only that file can be read, and none made in its folder.
+        pin::make_key_file(key_file)?;
+    }
+    let mut environment: BTreeMap<String, OsString> = config
+        .environment
+        .iter()
+        .map(|(k, v)| (k.clone(), v.into()))
+        .collect();
+    // An existing token is where the operator's own configuration of the module says.
+    if profile.softhsm_directory && config.token.is_none() {
+        environment.insert("SOFTHSM2_CONF".into(), softhsm::prepare(dir)?.into());
+    }
+    Ok((environment, lock))
+}
+
 fn open_token(dir: &StateDir, config: &Config, profile: &Profile) -> TokenSlot {
     // Before the module is even loaded: a latched token is left alone.
     if let Some(reason) = Latch::reason(dir) {
@@ -255,7 +400,14 @@ fn open_token(dir: &StateDir, config: &Config, profile: &Profile) -> TokenSlot {
     match Token::open(&module, dir, config) {
         Ok(Some(token)) => TokenSlot::Ready(Arc::new(token)),
         Ok(None) => match dir.bound_keys() {
-            Ok(keys) if keys.is_empty() => TokenSlot::Absent(module),
+            Ok(keys) if keys.is_empty() => match &config.token {
+                // Nobody has keys there yet; whether it is there and the PIN is right is said now.
+                Some(wanted) => match Token::try_login(&module, dir, wanted) {
+                    Ok(()) => TokenSlot::Absent(module),
+                    Err(error) => TokenSlot::Failed(error),
+                },
+                None => TokenSlot::Absent(module),
+            },
             Ok(_) => TokenSlot::Failed(WorkerError::StateBroken(
                 "token.json is gone although keys are bound".into(),
             )),
@@ -272,7 +424,7 @@ fn report_inventory(worker: &Worker) {
     };
     let found = token
         .session()
-        .and_then(|s| keys::inventory(&token, &s.session, &worker.dir));
+        .and_then(|s| keys::inventory(&token, &s.session, &worker.dir, None));
     match found {
         Ok(found) => {
             for id in &found.orphans {
@@ -321,8 +473,11 @@ fn watch_parent(worker: &Arc<Worker>) -> std::io::Result<()> {
 fn write_logs(worker: &Worker) {
     loop {
         std::thread::sleep(Duration::from_millis(250));
-        if let Some(tenant) = tenant_of(worker) {
-            worker.logs.write(tenant, false);
+        worker.logs.write(false);
+        // Our supervisor kills us before; who runs without one ends here, to be started anew.
+        if worker.queue.overdue(HUNG_AFTER) {
+            tracing::error!("a call has been in the module for too long: this worker ends");
+            std::process::exit(70);
         }
     }
 }
@@ -342,9 +497,7 @@ fn wait_and_stop(
     {
         std::thread::sleep(Duration::from_millis(5));
     }
-    if let Some(tenant) = tenant_of(worker) {
-        worker.logs.write(tenant, true);
-    }
+    worker.logs.write(true);
     let drained = why != Stop::ModuleDied && worker.queue.idle();
     if drained {
         // Threads end when the closed queue is empty; then nobody is in the module any more.
@@ -361,18 +514,11 @@ fn wait_and_stop(
             TokenSlot::Failed(_) => {}
         }
     }
-    let _ = std::fs::remove_file(worker.dir.file("worker.sock"));
+    let _ = std::fs::remove_file(&worker.door.path);
     if why == Stop::ModuleDied {
         ExitCode::from(70)
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-fn tenant_of(worker: &Worker) -> Option<TenantId> {
-    match &*worker.token() {
-        TokenSlot::Ready(token) => Some(token.tenant()),
-        _ => None,
     }
 }
 

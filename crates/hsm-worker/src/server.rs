@@ -6,6 +6,7 @@ use crate::run::{TokenSlot, Worker};
 use crate::signer::{Job, Work};
 use crate::token::Token;
 use countersign_core::failpoint;
+use countersign_core::ports::hsm::Inventory;
 use countersign_hsm_protocol::frame::{self, MAX_LEAF_HASHES};
 use countersign_hsm_protocol::message::SignRequest;
 use countersign_hsm_protocol::{
@@ -61,22 +62,30 @@ impl Answer {
     }
 }
 
-/// Makes the socket, 0600 in the 0700 state folder.
+/// Makes the socket: 0600, or open to a client of another user, whom the kernel names to us.
 ///
 /// # Errors
 /// The system's.
 pub fn listen(worker: &Worker) -> io::Result<UnixListener> {
-    let path = worker.dir.file("worker.sock");
-    // The folder's lock is ours, so a socket that is there is a dead worker's.
-    match std::fs::remove_file(&path) {
+    let path = &worker.door.path;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // The state folder's lock is ours, so a socket that is there is a dead worker's.
+    match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     // A socket's path has at most 107 bytes (unix(7)); through the folder's descriptor it is short.
-    let folder = std::fs::File::open(worker.dir.root())?;
-    let short = format!("/proc/self/fd/{}/worker.sock", folder.as_raw_fd());
-    let listener = UnixListener::bind(short)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let folder = std::fs::File::open(folder)?;
+    let short = std::path::PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    let listener = UnixListener::bind(short.join(name))?;
+    let mode = if worker.door.client_uid.is_some() {
+        0o666
+    } else {
+        0o600
+    };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 
@@ -92,7 +101,7 @@ pub fn accept(worker: &Arc<Worker>, listener: &UnixListener) {
                 continue;
             }
         };
-        if !same_user(&stream) {
+        if !welcome(&stream, worker.door.client_uid) {
             tracing::error!("a connection of another user was refused");
             continue;
         }
@@ -122,10 +131,12 @@ pub fn accept(worker: &Arc<Worker>, listener: &UnixListener) {
     }
 }
 
-/// Only our own user is heard (`SO_PEERCRED`), whatever the folder's permissions became.
-fn same_user(stream: &UnixStream) -> bool {
-    rustix::net::sockopt::socket_peercred(stream)
-        .is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+/// Only our own user and the one named are heard (`SO_PEERCRED`), whatever the folder's permissions
+/// became.
+fn welcome(stream: &UnixStream, client_uid: Option<u32>) -> bool {
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| {
+        peer.uid == rustix::process::geteuid() || Some(peer.uid.as_raw()) == client_uid
+    })
 }
 
 fn serve_connection(worker: &Worker, stream: UnixStream) -> io::Result<()> {
@@ -140,6 +151,7 @@ fn serve_connection(worker: &Worker, stream: UnixStream) -> io::Result<()> {
         version: VERSION,
         pid: std::process::id(),
         token: worker.token_state(),
+        sandbox: worker.sandbox.clone(),
     })
     .map_err(io::Error::other)?;
     lock(&writer).write_all(&answer)?;
@@ -216,21 +228,28 @@ fn check<'a>(
     let size = |size| Ok(Checked::Done(Reply::Log { size }));
     match body {
         RequestBody::Ping | RequestBody::InitToken { .. } => Ok(Checked::Done(Reply::Pong)),
-        RequestBody::OpenLog { key } => {
-            let log = worker.logs.get(token, key)?;
+        RequestBody::Serves { tenant } => Ok(Checked::Done(Reply::Serves(
+            token.serves(&worker.dir, tenant),
+        ))),
+        RequestBody::OpenLog { tenant, key } => {
+            let log = worker.logs.get(token, tenant, key)?;
             let seen = lock(&log).log.size();
             size(seen)
         }
         RequestBody::Advance {
+            tenant,
             key,
             checkpoint,
             from_size,
             leaf_hashes,
+            uses,
         } => {
             bounded(&leaf_hashes)?;
-            let log = worker.logs.get(token, key)?;
+            let log = worker.logs.get(token, tenant, key)?;
             let mut log = lock(&log);
-            let new = log.log.advance(&checkpoint, from_size, &leaf_hashes)?;
+            let new = log
+                .log
+                .advance(&checkpoint, from_size, &leaf_hashes, &uses)?;
             failpoint::hit("worker.before-mark");
             log.write_mark(key)
                 .inspect_err(|_| worker.logs.forget(key))?;
@@ -238,15 +257,17 @@ fn check<'a>(
             size(new)
         }
         RequestBody::Resync {
+            tenant,
             key,
             checkpoint,
             consistency_proof,
             base_size,
             base_frontier,
             leaf_hashes,
+            uses,
         } => {
             bounded(&leaf_hashes)?;
-            let log = worker.logs.get(token, key)?;
+            let log = worker.logs.get(token, tenant, key)?;
             let mut log = lock(&log);
             let new = log.log.resync(
                 &checkpoint,
@@ -254,20 +275,41 @@ fn check<'a>(
                 base_size,
                 &base_frontier,
                 &leaf_hashes,
+                &uses,
             )?;
             log.write_mark(key)
                 .inspect_err(|_| worker.logs.forget(key))?;
             size(new)
         }
         RequestBody::Sign(request) => check_sign(worker, token, request),
-        RequestBody::GenerateKey { key, algorithm } => Ok(Checked::For(
-            Work::Generate { key, algorithm },
+        RequestBody::GenerateKey {
+            tenant,
+            key,
+            algorithm,
+        } => {
+            if !token.serves(&worker.dir, tenant) {
+                return Err(WorkerError::TokenTaken("by others than this tenant".into()));
+            }
+            let work = Work::Generate {
+                tenant,
+                key,
+                algorithm,
+            };
+            Ok(Checked::For(work, worker.queue.place()?))
+        }
+        RequestBody::DestroyKey { tenant, key } => Ok(Checked::For(
+            Work::Destroy { tenant, key },
             worker.queue.place()?,
         )),
-        RequestBody::DestroyKey { key } => {
-            Ok(Checked::For(Work::Destroy { key }, worker.queue.place()?))
+        RequestBody::Inventory { tenant } => {
+            if !token.serves(&worker.dir, tenant) {
+                return Ok(Checked::Done(Reply::Inventory(Inventory::default())));
+            }
+            Ok(Checked::For(
+                Work::Inventory { tenant },
+                worker.queue.place()?,
+            ))
         }
-        RequestBody::Inventory => Ok(Checked::For(Work::Inventory, worker.queue.place()?)),
     }
 }
 
@@ -278,10 +320,11 @@ fn check_sign<'a>(
     request: SignRequest,
 ) -> Result<Checked<'a>, WorkerError> {
     failpoint::hit("worker.before-check");
-    let log = worker.logs.get(token, request.key)?;
+    let log = worker.logs.get(token, request.tenant, request.key)?;
     let mut log = lock(&log);
     log.log.check_open(request.index, &request.leaf)?;
-    check_leaf(token.tenant(), &request)?;
+    // The log's tenant is the binding's.
+    check_leaf(log.tenant, &request)?;
     let place = worker.queue.place()?;
     // From here on the leaf is used, whatever becomes of the signature.
     if !log.log.close(request.index) {

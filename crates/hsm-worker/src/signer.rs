@@ -10,14 +10,14 @@ use crate::server::Answer;
 use crate::spki::{digest_info, ecdsa_der};
 use crate::token::{EpochSession, Token};
 use countersign_core::failpoint;
-use countersign_core::{KeyAlgorithm, KeyId, SignatureScheme};
+use countersign_core::{KeyAlgorithm, KeyId, SignatureScheme, TenantId};
 use countersign_hsm_protocol::message::SignRequest;
 use countersign_hsm_protocol::{ErrorClass, Reply, WorkerError};
 use cryptoki::mechanism::Mechanism;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Most handles one session remembers; then it forgets all and finds them again.
 const MAX_HANDLES: usize = 4096;
@@ -29,6 +29,8 @@ pub enum Work {
     Sign(SignRequest),
     /// A key pair.
     Generate {
+        /// Whose.
+        tenant: TenantId,
         /// Its id.
         key: KeyId,
         /// Its kind.
@@ -36,11 +38,16 @@ pub enum Work {
     },
     /// The end of a key pair.
     Destroy {
+        /// Whose.
+        tenant: TenantId,
         /// Its id.
         key: KeyId,
     },
     /// What is there.
-    Inventory,
+    Inventory {
+        /// Of whose keys.
+        tenant: TenantId,
+    },
 }
 
 /// Work, its deadline and who waits for it.
@@ -68,7 +75,8 @@ pub struct Queue {
 struct QueueState {
     jobs: VecDeque<Job>,
     reserved: usize,
-    running: usize,
+    // Deadlines of what is in the module.
+    running: Vec<Instant>,
     closed: bool,
 }
 
@@ -113,7 +121,7 @@ impl Queue {
     #[must_use]
     pub fn idle(&self) -> bool {
         let state = lock(&self.state);
-        state.jobs.is_empty() && state.running == 0 && state.reserved == 0
+        state.jobs.is_empty() && state.running.is_empty() && state.reserved == 0
     }
 
     /// The next job; `None` once closed and empty.
@@ -121,7 +129,7 @@ impl Queue {
         let mut state = lock(&self.state);
         loop {
             if let Some(job) = state.jobs.pop_front() {
-                state.running = state.running.saturating_add(1);
+                state.running.push(job.deadline);
                 return Some(job);
             }
             if state.closed {
@@ -134,9 +142,20 @@ impl Queue {
         }
     }
 
-    fn done(&self) {
+    /// Whether something is in the module for `more` than its deadline.
+    #[must_use]
+    pub fn overdue(&self, more: Duration) -> bool {
+        lock(&self.state)
+            .running
+            .iter()
+            .any(|deadline| deadline.elapsed() > more)
+    }
+
+    fn done(&self, deadline: Instant) {
         let mut state = lock(&self.state);
-        state.running = state.running.saturating_sub(1);
+        if let Some(n) = state.running.iter().position(|d| *d == deadline) {
+            state.running.swap_remove(n);
+        }
     }
 }
 
@@ -196,7 +215,7 @@ pub fn run(worker: &Worker) {
         }
         failpoint::hit("worker.before-answer");
         answer.send(result);
-        worker.queue.done();
+        worker.queue.done(deadline);
         if fatal {
             worker.stop(crate::run::Stop::ModuleDied);
         }
@@ -218,29 +237,34 @@ impl Signer<'_> {
         let dir = &self.worker.dir;
         match work {
             Work::Sign(request) => self.sign(token, request),
-            Work::Generate { key, algorithm } => {
+            Work::Generate {
+                tenant,
+                key,
+                algorithm,
+            } => {
                 let rw = token.rw_session()?;
-                let new_log = || self.worker.logs.create(token.tenant(), *key);
+                let new_log = || self.worker.logs.create(*tenant, *key);
                 keys::generate(
                     token,
                     &rw.session,
                     dir,
                     &self.worker.profile,
+                    *tenant,
                     *key,
                     *algorithm,
                     new_log,
                 )
                 .map(|(spki, facts)| Reply::Key { spki, facts })
             }
-            Work::Destroy { key } => {
+            Work::Destroy { tenant, key } => {
                 let rw = token.rw_session()?;
-                let result = keys::destroy(token, &rw.session, dir, *key);
+                let result = keys::destroy(token, &rw.session, dir, *tenant, *key);
                 self.worker.logs.forget(*key);
                 result.map(|()| Reply::Destroyed)
             }
-            Work::Inventory => self
+            Work::Inventory { tenant } => self
                 .retrying(token, |cached| {
-                    keys::inventory(token, &cached.open.session, dir)
+                    keys::inventory(token, &cached.open.session, dir, Some(*tenant))
                 })
                 .map(Reply::Inventory),
         }
@@ -252,7 +276,8 @@ impl Signer<'_> {
             let loaded = match cached.handles.get(&request.key) {
                 Some(loaded) => *loaded,
                 None => {
-                    let loaded = keys::load(token, &cached.open.session, &dir, request.key)?;
+                    let session = &cached.open.session;
+                    let loaded = keys::load(token, session, &dir, request.tenant, request.key)?;
                     if cached.handles.len() >= MAX_HANDLES {
                         cached.handles.clear();
                     }
@@ -260,6 +285,10 @@ impl Signer<'_> {
                     loaded
                 }
             };
+            // The leaf's tenant is the request's; here it meets the binding that has a MAC.
+            if loaded.tenant != request.tenant {
+                return Err(WorkerError::NoSuchKey);
+            }
             let digest = request.digest.as_bytes();
             let built;
             let (mechanism, data) = match (request.scheme, loaded.algorithm.is_rsa()) {

@@ -1,17 +1,20 @@
-//! The module and the one token: found by serial number, logged in to once, bound to its tenant.
+//! The one token: logged in to once, its pins and tenants.
 //!
 //! PKCS#11 login is per process and token, shared by all sessions, and ends with the last session
 //! (v3.1 §5.6.1): so one *guard session* stays open for ever, and nobody calls `C_Logout`.
+//!
+//! It is made here ([`Token::init`], one tenant's alone), or is one that the operator's HSM already
+//! has ([`Token::adopt`]): that one is never initialised, and its PIN never changed.
 
-use crate::config::{Config, Profile};
+use crate::config::{Config, ExistingToken, Profile};
 use crate::errors::{is_pin_trouble, module_error};
+use crate::module::Module;
 use crate::pin::{self, Latch};
 use crate::raw_sign::RawSign;
-use crate::state_dir::{StateDir, make_private, read_bounded, sync_dir, write_durably};
-use countersign_core::TenantId;
+use crate::state_dir::{StateDir, create_durably, read_bounded, write_durably};
 use countersign_core::ports::hsm::{LogPins, TokenFacts};
+use countersign_core::{IsolationClass, TenantId};
 use countersign_hsm_protocol::WorkerError;
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
@@ -20,89 +23,41 @@ use cryptoki::slot::Slot;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+/// How long a worker waits for another node's that makes, opens or logs in to the same token.
+pub const TOKEN_LOCK_WAIT: Duration = Duration::from_secs(20);
 const TOKEN_FILE: &str = "token.json";
 /// `CKA_LABEL` and `CKA_ID` of the key that MACs bindings.
 const MAC_KEY: &[u8] = b"countersign-binding-mac";
+/// Most tenants of a shared token.
+const MAX_TENANTS: usize = 4096;
 
-/// The loaded module. One per process, for ever (`C_Initialize` once, PKCS#11 v3.1 §5.4.1).
-#[derive(Debug)]
-pub struct Module {
-    pkcs11: Pkcs11,
-    raw: RawSign,
-}
-
-impl Module {
-    /// Loads and initialises it.
-    ///
-    /// # Errors
-    /// [`WorkerError::ModuleMissing`] with what to install, or the module's error.
-    pub fn load(config: &Config, profile: &Profile) -> Result<Self, WorkerError> {
-        let missing = |e: &dyn std::fmt::Display| {
-            WorkerError::ModuleMissing(format!(
-                "cannot load the PKCS#11 module {}: {e}; install it with: {}",
-                config.module.display(),
-                profile.install
-            ))
-        };
-        if !config.module.exists() {
-            return Err(missing(&"no such file"));
-        }
-        let pkcs11 = Pkcs11::new(&config.module).map_err(|e| missing(&e))?;
-        let raw = RawSign::of_module(&config.module).map_err(|e| missing(&e))?;
-        pkcs11
-            .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
-            .map_err(|e| module_error(&e))?;
-        Ok(Self { pkcs11, raw })
-    }
-
-    /// Ends the use of the module; only when no thread is in it any more.
-    pub fn finalize(&self) {
-        if let Err(e) = self.pkcs11.clone().finalize() {
-            tracing::warn!(error = %e, "C_Finalize");
-        }
-    }
-
-    fn slot_of(&self, serial: &str) -> Result<Slot, WorkerError> {
-        let mut found = None;
-        for slot in self
-            .pkcs11
-            .get_slots_with_initialized_token()
-            .map_err(|e| module_error(&e))?
-        {
-            let info = self
-                .pkcs11
-                .get_token_info(slot)
-                .map_err(|e| module_error(&e))?;
-            if info.serial_number().trim_end() == serial {
-                if found.is_some() {
-                    return Err(WorkerError::StateBroken(format!(
-                        "two tokens have the serial number {serial}"
-                    )));
-                }
-                found = Some(slot);
-            }
-        }
-        found.ok_or_else(|| {
-            WorkerError::StateBroken(format!("the module has no token with serial {serial}"))
-        })
-    }
-}
-
-/// What is pinned when the token is made, for ever (`token.json`).
+/// What is pinned when the token is made or adopted, for ever (`token.json`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pinned {
     version: u32,
+    /// Whose alone; of a shared token, who came first.
     tenant: TenantId,
     pins: LogPins,
     facts: TokenFacts,
     binding_mac: bool,
+    /// Not made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    existing: Option<Existing>,
+}
+
+/// What is pinned of a token that the operator's HSM already had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Existing {
+    shared: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokenFile {
+pub(crate) struct TokenFile {
     pinned: Pinned,
     /// HMAC-SHA-256 over `pinned`, hex, by the key in the token.
     mac: Option<String>,
@@ -133,10 +88,12 @@ pub struct EpochSession {
 }
 
 impl Token {
-    /// Opens the token named in `token.json`; `None` if there is no such file.
+    /// Opens the token named in `token.json`; `None` if there is no such file. Call it under the
+    /// token's lock, and before any session is open.
     ///
     /// # Errors
-    /// [`WorkerError::Latched`], [`WorkerError::StateBroken`], or the module's.
+    /// [`WorkerError::Latched`], [`WorkerError::TokenMissing`], [`WorkerError::StateBroken`], or the
+    /// module's.
     pub fn open(
         module: &Arc<Module>,
         dir: &StateDir,
@@ -145,13 +102,31 @@ impl Token {
         let Some(file) = read_token_file(dir)? else {
             return Ok(None);
         };
-        let slot = module.slot_of(&file.pinned.facts.serial)?;
+        match (&file.pinned.existing, &config.token) {
+            (None, None) => {}
+            (Some(pinned), Some(configured)) if pinned.shared || !configured.shared => {}
+            (Some(_), Some(_)) => {
+                return Err(WorkerError::StateBroken(format!(
+                    "the token is tenant {}'s alone, and its keys are recorded so: it cannot be shared now; \
+                     give the other tenants another token",
+                    file.pinned.tenant
+                )));
+            }
+            _ => {
+                return Err(WorkerError::StateBroken(
+                    "the folder belongs to another kind of token (made here, or existing)".into(),
+                ));
+            }
+        }
+        let slot = module.find_patiently(|m| match &config.token {
+            Some(wanted) => m.slot_of_existing(wanted),
+            None => m.slot_of_serial(&file.pinned.facts.serial),
+        })?;
         let guard = module
-            .pkcs11
+            .pkcs11()
             .open_ro_session(slot)
             .map_err(|e| module_error(&e))?;
-        let pin = pin::unseal(dir, &config.key_file, file.pinned.tenant)?;
-        login(&guard, dir, &pin)?;
+        login(&guard, dir, &user_pin(dir, config, file.pinned.tenant)?)?;
         let token = Self {
             module: Arc::clone(module),
             slot,
@@ -166,6 +141,71 @@ impl Token {
             ));
         }
         Ok(Some(token))
+    }
+
+    /// Takes up a token that the operator's HSM already has: binding key, pins. Call it under the
+    /// token's lock, after [`Token::open`] found nothing, and before any session is open.
+    ///
+    /// # Errors
+    /// [`WorkerError::TokenMissing`], [`WorkerError::Latched`], [`WorkerError::BadRequest`],
+    /// [`WorkerError::StateBroken`], or the module's.
+    pub fn adopt(
+        module: &Arc<Module>,
+        dir: &StateDir,
+        config: &Config,
+        profile: &Profile,
+        wanted: &ExistingToken,
+        tenant: TenantId,
+        pins: &LogPins,
+    ) -> Result<Self, WorkerError> {
+        check_pins(pins)?;
+        let slot = module.find_patiently(|m| m.slot_of_existing(wanted))?;
+        let guard = module
+            .pkcs11()
+            .open_ro_session(slot)
+            .map_err(|e| module_error(&e))?;
+        login(&guard, dir, &user_pin(dir, config, tenant)?)?;
+        let isolation = if wanted.shared {
+            IsolationClass::SharedToken
+        } else {
+            IsolationClass::ExclusiveToken
+        };
+        let token = Self {
+            module: Arc::clone(module),
+            slot,
+            pinned: Pinned {
+                version: 1,
+                tenant,
+                pins: pins.clone(),
+                facts: facts(module, slot, profile, isolation)?,
+                binding_mac: offers_mac(module, slot, profile),
+                existing: Some(Existing {
+                    shared: wanted.shared,
+                }),
+            },
+            login: Mutex::new(Login { guard, epoch: 1 }),
+        };
+        token.pin(dir)?;
+        Ok(token)
+    }
+
+    /// Logs in to a token that the operator's HSM already has and out again: is the configuration
+    /// right? Call it under the token's lock.
+    ///
+    /// # Errors
+    /// As [`Token::adopt`].
+    pub fn try_login(
+        module: &Module,
+        dir: &StateDir,
+        wanted: &ExistingToken,
+    ) -> Result<(), WorkerError> {
+        let slot = module.find_patiently(|m| m.slot_of_existing(wanted))?;
+        let session = module
+            .pkcs11()
+            .open_ro_session(slot)
+            .map_err(|e| module_error(&e))?;
+        // The login ends with this last session.
+        login(&session, dir, &pin::read_file(&wanted.pin_file)?)
     }
 
     /// Makes the token: SO PIN, user PIN, binding key, pins. Again with the same tenant and pins:
@@ -183,15 +223,16 @@ impl Token {
         label: &str,
         pins: &LogPins,
     ) -> Result<Self, WorkerError> {
-        check_pins(label, pins)?;
+        check_label(label)?;
+        check_pins(pins)?;
         let slot = module
-            .pkcs11
+            .pkcs11()
             .get_slots_with_token()
             .map_err(|e| module_error(&e))?
             .into_iter()
             .find(|s| {
                 module
-                    .pkcs11
+                    .pkcs11()
                     .get_token_info(*s)
                     .is_ok_and(|i| !i.token_initialized())
             })
@@ -201,13 +242,13 @@ impl Token {
         let user_pin = pin::random_pin()?;
         // Both are safe before the device knows them: a crash never leaves a token nobody can open.
         pin::leave_so_pin(dir, &so_pin)?;
-        pin::seal(dir, &config.key_file, tenant, &user_pin)?;
+        pin::seal(dir, key_file(config)?, tenant, &user_pin)?;
         module
-            .pkcs11
+            .pkcs11()
             .init_token(slot, &so_pin, label)
             .map_err(|e| module_error(&e))?;
         let so = module
-            .pkcs11
+            .pkcs11()
             .open_rw_session(slot)
             .map_err(|e| module_error(&e))?;
         so.login(UserType::So, Some(&so_pin))
@@ -216,29 +257,11 @@ impl Token {
             .and_then(|()| so.close())
             .map_err(|e| module_error(&e))?;
 
-        let info = module
-            .pkcs11
-            .get_token_info(slot)
-            .map_err(|e| module_error(&e))?;
-        let firmware = info.firmware_version();
-        let facts = TokenFacts {
-            label: label.to_owned(),
-            manufacturer: info.manufacturer_id().trim_end().to_owned(),
-            model: info.model().trim_end().to_owned(),
-            serial: info.serial_number().trim_end().to_owned(),
-            firmware: format!("{}.{}", firmware.major(), firmware.minor()),
-            software: profile.software,
-            isolation: profile.isolation,
-            profile: profile.name.clone(),
-        };
         let guard = module
-            .pkcs11
+            .pkcs11()
             .open_ro_session(slot)
             .map_err(|e| module_error(&e))?;
         login(&guard, dir, &user_pin)?;
-        let offers = |m| module.pkcs11.get_mechanism_info(slot, m).is_ok();
-        let binding_mac =
-            offers(MechanismType::SHA256_HMAC) && offers(MechanismType::GENERIC_SECRET_KEY_GEN);
         let token = Self {
             module: Arc::clone(module),
             slot,
@@ -246,32 +269,99 @@ impl Token {
                 version: 1,
                 tenant,
                 pins: pins.clone(),
-                facts,
-                binding_mac,
+                facts: TokenFacts {
+                    label: label.to_owned(),
+                    ..facts(module, slot, profile, profile.isolation)?
+                },
+                binding_mac: offers_mac(module, slot, profile),
+                existing: None,
             },
             login: Mutex::new(Login { guard, epoch: 1 }),
         };
-        if binding_mac {
-            token.make_mac_key()?;
-        } else {
-            tracing::warn!("the module has no HMAC: key bindings are not authenticated");
-        }
-        let session = token.session()?;
-        let mac = token.mac(&session.session, &pinned_bytes(&token.pinned)?)?;
-        let file = TokenFile {
-            pinned: token.pinned.clone(),
-            mac: mac.map(hex::encode),
-        };
-        let bytes = serde_json::to_vec(&file).map_err(|e| WorkerError::Internal(e.to_string()))?;
-        write_durably(&dir.file(TOKEN_FILE), &bytes)
-            .map_err(|e| WorkerError::StateBroken(format!("{TOKEN_FILE}: {e}")))?;
+        token.pin(dir)?;
         Ok(token)
     }
 
-    /// Whose it is.
+    /// Makes the binding key, unless it is there, and writes `token.json`.
+    fn pin(&self, dir: &StateDir) -> Result<(), WorkerError> {
+        let session = self.session()?;
+        if !self.pinned.binding_mac {
+            tracing::warn!("the module has no HMAC: key bindings are not authenticated");
+        } else if find_mac_keys(&session.session)?.is_empty() {
+            self.make_mac_key()?;
+        }
+        let mac = self.mac(&session.session, &pinned_bytes(&self.pinned)?)?;
+        let file = TokenFile {
+            pinned: self.pinned.clone(),
+            mac: mac.map(hex::encode),
+        };
+        let bytes = serde_json::to_vec(&file).map_err(|e| WorkerError::Internal(e.to_string()))?;
+        let broken = |e: std::io::Error| WorkerError::StateBroken(format!("{TOKEN_FILE}: {e}"));
+        if self.pinned.existing.is_some() {
+            // Who looks for a tenant's token looks here; before the pins, so that it is never missed.
+            self.add_tenant(dir, self.pinned.tenant)?;
+        }
+        write_durably(&dir.token_file(TOKEN_FILE), &bytes).map_err(broken)
+    }
+
+    /// Takes a tenant into this token: it must be free for it, and the pins the same.
+    ///
+    /// # Errors
+    /// [`WorkerError::TokenTaken`] or [`WorkerError::StateBroken`].
+    pub fn admit(
+        &self,
+        dir: &StateDir,
+        tenant: TenantId,
+        pins: &LogPins,
+    ) -> Result<(), WorkerError> {
+        if self.tenant().is_some_and(|t| t != tenant) {
+            return Err(WorkerError::TokenTaken("of another tenant".into()));
+        }
+        if self.pins() != pins {
+            return Err(WorkerError::TokenTaken("other log pins".into()));
+        }
+        if self.shared() && !dir.tenant(tenant).exists() {
+            self.add_tenant(dir, tenant)?;
+        }
+        Ok(())
+    }
+
+    fn add_tenant(&self, dir: &StateDir, tenant: TenantId) -> Result<(), WorkerError> {
+        let broken = |e: std::io::Error| WorkerError::StateBroken(format!("tenants: {e}"));
+        let known = std::fs::read_dir(dir.token_file("tenants"))
+            .map_err(broken)?
+            .count();
+        if known >= MAX_TENANTS {
+            return Err(WorkerError::TokenTaken(format!("by {known} tenants")));
+        }
+        create_durably(&dir.tenant(tenant), b"")
+            .map(|_| ())
+            .map_err(broken)
+    }
+
+    /// Whose alone it is; `None` if several tenants share it.
     #[must_use]
-    pub const fn tenant(&self) -> TenantId {
-        self.pinned.tenant
+    pub fn tenant(&self) -> Option<TenantId> {
+        (!self.shared()).then_some(self.pinned.tenant)
+    }
+
+    /// Whether a tenant's keys may be made here.
+    #[must_use]
+    pub fn serves(&self, dir: &StateDir, tenant: TenantId) -> bool {
+        match self.tenant() {
+            Some(its) => its == tenant,
+            None => dir.tenant(tenant).exists(),
+        }
+    }
+
+    /// Whether it is one that the operator's HSM already had: there may be others' objects in it.
+    #[must_use]
+    pub const fn existing(&self) -> bool {
+        self.pinned.existing.is_some()
+    }
+
+    fn shared(&self) -> bool {
+        self.pinned.existing.is_some_and(|e| e.shared)
     }
 
     /// What is known of it.
@@ -295,7 +385,7 @@ impl Token {
     /// `C_Sign` in two calls.
     #[must_use]
     pub fn raw(&self) -> &RawSign {
-        &self.module.raw
+        self.module.raw()
     }
 
     /// Opens a read-only session; enough to sign.
@@ -319,7 +409,7 @@ impl Token {
         // After a device came back, another token may be in the slot: compare the serial number.
         let info = self
             .module
-            .pkcs11
+            .pkcs11()
             .get_token_info(self.slot)
             .map_err(|e| module_error(&e))?;
         if info.serial_number().trim_end() != self.pinned.facts.serial {
@@ -328,9 +418,9 @@ impl Token {
             ));
         }
         let session = if writable {
-            self.module.pkcs11.open_rw_session(self.slot)
+            self.module.pkcs11().open_rw_session(self.slot)
         } else {
-            self.module.pkcs11.open_ro_session(self.slot)
+            self.module.pkcs11().open_ro_session(self.slot)
         }
         .map_err(|e| module_error(&e))?;
         Ok(EpochSession { session, epoch })
@@ -350,13 +440,13 @@ impl Token {
         if login_state.epoch != epoch {
             return Ok(());
         }
+        let _one_at_a_time = dir.lock_token(TOKEN_LOCK_WAIT)?;
         let guard = self
             .module
-            .pkcs11
+            .pkcs11()
             .open_ro_session(self.slot)
             .map_err(|e| module_error(&e))?;
-        let pin = pin::unseal(dir, &config.key_file, self.pinned.tenant)?;
-        login(&guard, dir, &pin)?;
+        login(&guard, dir, &user_pin(dir, config, self.pinned.tenant)?)?;
         tracing::warn!("logged in to the token again");
         login_state.guard = guard;
         login_state.epoch = epoch.wrapping_add(1);
@@ -450,44 +540,61 @@ pub fn open_for_bench(
         return Err(WorkerError::Latched(reason));
     }
     let file = read_token_file(&dir)?.ok_or(WorkerError::TokenAbsent)?;
-    let pin = pin::unseal(&dir, &config.key_file, file.pinned.tenant)?;
+    let pin = user_pin(&dir, config, file.pinned.tenant)?;
     Ok((file.pinned.facts.serial, pin))
 }
 
-/// Prepares a SoftHSM folder: its own configuration and token directory, so that this process can
-/// see no other token. A half-made token (no `token.json`) is moved aside, never deleted.
-///
-/// # Errors
-/// [`WorkerError::StateBroken`], for instance if `token.json` is gone although keys are bound.
-pub fn prepare_softhsm(dir: &StateDir) -> Result<std::path::PathBuf, WorkerError> {
-    let broken = |e: &dyn std::fmt::Display| WorkerError::StateBroken(e.to_string());
-    let tokens = dir.file("tokens");
-    if read_token_file(dir)?.is_none() {
-        if !dir.bound_keys().map_err(|e| broken(&e))?.is_empty() {
-            return Err(broken(
-                &"token.json is gone although keys are bound: restore it, do not make a new token",
-            ));
-        }
-        let used = std::fs::read_dir(&tokens).is_ok_and(|mut d| d.next().is_some());
-        if used {
-            let aside = (0..10_000_u32)
-                .map(|n| dir.file(&format!("tokens.abandoned-{n}")))
-                .find(|p| !p.exists())
-                .ok_or_else(|| broken(&"too many abandoned tokens"))?;
-            std::fs::rename(&tokens, &aside).map_err(|e| broken(&e))?;
-            sync_dir(dir.root()).map_err(|e| broken(&e))?;
-            tracing::warn!(folder = %aside.display(), "moved a half-made token aside");
-        }
+/// The user PIN: the operator's file, or the one that was made and sealed here.
+fn user_pin(
+    dir: &StateDir,
+    config: &Config,
+    tenant: TenantId,
+) -> Result<SecretString, WorkerError> {
+    match &config.token {
+        Some(existing) => pin::read_file(&existing.pin_file),
+        None => pin::unseal(dir, key_file(config)?, tenant),
     }
-    make_private(&tokens).map_err(|e| broken(&e))?;
-    let conf = dir.file("softhsm2.conf");
-    let text = format!(
-        "# Written by countersign-hsm-worker.\ndirectories.tokendir = {}\nobjectstore.backend = file\n\
-         log.level = ERROR\nslots.removable = false\n",
-        tokens.display()
-    );
-    write_durably(&conf, text.as_bytes()).map_err(|e| broken(&e))?;
-    Ok(conf)
+}
+
+fn key_file(config: &Config) -> Result<&std::path::Path, WorkerError> {
+    config
+        .key_file
+        .as_deref()
+        .ok_or_else(|| WorkerError::StateBroken("the configuration names no key_file".into()))
+}
+
+fn facts(
+    module: &Module,
+    slot: Slot,
+    profile: &Profile,
+    isolation: IsolationClass,
+) -> Result<TokenFacts, WorkerError> {
+    let info = module
+        .pkcs11()
+        .get_token_info(slot)
+        .map_err(|e| module_error(&e))?;
+    let firmware = info.firmware_version();
+    // Some pad between their words.
+    let model: Vec<_> = info.model().split_whitespace().collect();
+    let model = model.join(" ");
+    Ok(TokenFacts {
+        label: info.label().trim_end().to_owned(),
+        manufacturer: info.manufacturer_id().trim_end().to_owned(),
+        model: info.model().trim_end().to_owned(),
+        serial: info.serial_number().trim_end().to_owned(),
+        firmware: format!("{}.{}", firmware.major(), firmware.minor()),
+        software: profile.software || profile.software_models.contains(&model),
+        isolation,
+        profile: profile.name.clone(),
+    })
+}
+
+/// Whether bindings can have a MAC: the profile may say that the module's is of no use.
+fn offers_mac(module: &Module, slot: Slot, profile: &Profile) -> bool {
+    let offers = |m| module.pkcs11().get_mechanism_info(slot, m).is_ok();
+    profile.no_binding_mac.is_none()
+        && offers(MechanismType::SHA256_HMAC)
+        && offers(MechanismType::GENERIC_SECRET_KEY_GEN)
 }
 
 fn login(session: &Session, dir: &StateDir, pin: &SecretString) -> Result<(), WorkerError> {
@@ -524,9 +631,9 @@ fn find_mac_keys(session: &Session) -> Result<Vec<ObjectHandle>, WorkerError> {
         .map_err(|e| module_error(&e))
 }
 
-fn read_token_file(dir: &StateDir) -> Result<Option<TokenFile>, WorkerError> {
+pub(crate) fn read_token_file(dir: &StateDir) -> Result<Option<TokenFile>, WorkerError> {
     let broken = |e: &dyn std::fmt::Display| WorkerError::StateBroken(format!("{TOKEN_FILE}: {e}"));
-    match read_bounded(&dir.file(TOKEN_FILE), 64 * 1024).map_err(|e| broken(&e))? {
+    match read_bounded(&dir.token_file(TOKEN_FILE), 64 * 1024).map_err(|e| broken(&e))? {
         None => Ok(None),
         Some(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
@@ -540,15 +647,26 @@ fn pinned_bytes(pinned: &Pinned) -> Result<Vec<u8>, WorkerError> {
     Ok(bytes)
 }
 
-fn check_pins(label: &str, pins: &LogPins) -> Result<(), WorkerError> {
-    let bad = |field: &str, problem: &str| WorkerError::BadRequest {
+fn bad(field: &str, problem: &str) -> WorkerError {
+    WorkerError::BadRequest {
         field: field.to_owned(),
         problem: problem.to_owned(),
-    };
-    let printable = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_graphic());
-    if !printable(label) || label.len() > 32 {
-        return Err(bad("label", "1 to 32 printable ASCII characters"));
     }
+}
+
+fn printable(s: &str) -> bool {
+    !s.is_empty() && s.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn check_label(label: &str) -> Result<(), WorkerError> {
+    if printable(label) && label.len() <= 32 {
+        Ok(())
+    } else {
+        Err(bad("label", "1 to 32 printable ASCII characters"))
+    }
+}
+
+fn check_pins(pins: &LogPins) -> Result<(), WorkerError> {
     if !printable(&pins.origin_prefix)
         || pins.origin_prefix.len() > 200
         || pins.origin_prefix.contains('+')

@@ -150,18 +150,26 @@ fn stale_forked_foreign_and_unsigned_checkpoints_are_refused() {
     let (leaf, request) = s.log.authorise(SCHEME, 2);
     let before = s.log.checkpoint();
     let RequestBody::Advance {
+        tenant,
         key,
         checkpoint,
         from_size,
         leaf_hashes,
+        uses,
     } = s.log.append(&[leaf])
     else {
         panic!()
     };
-    let advance = |checkpoint: String, from_size, leaf_hashes| RequestBody::Advance {
+    let advance = |checkpoint: String, from_size, leaf_hashes: Vec<_>| RequestBody::Advance {
+        tenant,
         key,
         checkpoint,
         from_size,
+        uses: if leaf_hashes.is_empty() {
+            vec![]
+        } else {
+            uses.clone()
+        },
         leaf_hashes,
     };
     let good = s.log.checkpoint();
@@ -179,6 +187,8 @@ fn stale_forked_foreign_and_unsigned_checkpoints_are_refused() {
     );
     assert_eq!(
         s.client.call(RequestBody::Resync {
+            tenant: s.log.tenant,
+            uses: vec![],
             key,
             checkpoint: fork,
             consistency_proof: vec![[3; 32]],
@@ -231,6 +241,8 @@ fn stale_forked_foreign_and_unsigned_checkpoints_are_refused() {
     );
     assert_eq!(
         s.client.call(RequestBody::Resync {
+            tenant: s.log.tenant,
+            uses: vec![],
             key,
             checkpoint: before.sign(&s.log.log_key).unwrap(),
             consistency_proof: vec![],

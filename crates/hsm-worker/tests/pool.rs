@@ -5,7 +5,7 @@ mod common;
 
 use common::{Bench, Client, MODULE, ServerLog, openssl_verifies, pins, profile};
 use countersign_core::ports::hsm::{Hsm, HsmError, LogAdvance, LogResync, SignOrder};
-use countersign_core::{HashAlgorithm, KeyAlgorithm, KeyId, SignatureScheme, TenantId};
+use countersign_core::{HashAlgorithm, KeyAlgorithm, KeyId, SignatureScheme, TenantId, TenantName};
 use countersign_hsm::{PoolConfig, PoolError, WorkerPool};
 use countersign_hsm_protocol::RequestBody;
 use countersign_hsm_protocol::message::SignRequest;
@@ -29,6 +29,10 @@ fn config(bench: &Bench) -> PoolConfig {
     config
 }
 
+fn name() -> TenantName {
+    "acme".parse().unwrap()
+}
+
 struct Setup {
     bench: Bench,
     pool: Arc<WorkerPool>,
@@ -41,7 +45,7 @@ async fn setup() -> Setup {
     let bench = Bench::new();
     let pool = Arc::new(WorkerPool::start(config(&bench)).unwrap());
     let tenant = TenantId::new();
-    let facts = pool.create_token(tenant, &pins()).await.unwrap();
+    let facts = pool.create_token(tenant, &name(), &pins()).await.unwrap();
     assert!(facts.software);
     let key = KeyId::new();
     let made = pool
@@ -77,6 +81,8 @@ impl Setup {
             checkpoint,
             from_size,
             leaf_hashes,
+            uses,
+            ..
         } = self.log.append(&[leaf])
         else {
             panic!()
@@ -87,8 +93,8 @@ impl Setup {
                 key,
                 checkpoint: checkpoint.into(),
                 from_size,
-                uses: (from_size..from_size + leaf_hashes.len() as u64).collect(),
                 leaf_hashes,
+                uses,
             },
         );
         order(request)
@@ -108,6 +114,8 @@ impl Setup {
             base_size,
             base_frontier,
             leaf_hashes,
+            uses,
+            ..
         } = self.log.resync(size)
         else {
             panic!()
@@ -121,8 +129,8 @@ impl Setup {
                     consistency_proof,
                     base_size,
                     base_frontier,
-                    uses: (size..self.log.edge.size()).collect(),
                     leaf_hashes,
+                    uses,
                 },
             )
             .await
@@ -239,7 +247,11 @@ async fn refusals_reach_the_service_by_name() {
         Err(HsmError::NoSuchKey)
     );
     // Again for the same tenant: the same facts.
-    let facts = s.pool.create_token(s.tenant, &pins()).await.unwrap();
+    let facts = s
+        .pool
+        .create_token(s.tenant, &name(), &pins())
+        .await
+        .unwrap();
     assert_eq!(facts.profile, "softhsm2");
     // An older database than the worker's memory.
     s.sign(2).await.unwrap();
@@ -346,7 +358,7 @@ async fn a_request_that_stops_the_worker_twice_is_quarantined() {
 async fn one_tenants_hang_is_not_anothers() {
     let mut s = setup().await;
     let other = TenantId::new();
-    s.pool.create_token(other, &pins()).await.unwrap();
+    s.pool.create_token(other, &name(), &pins()).await.unwrap();
     let key = KeyId::new();
     s.pool
         .generate_key(other, key, KeyAlgorithm::EcP256)
@@ -431,8 +443,11 @@ async fn a_deep_folder_is_no_obstacle() {
     let bench = Bench::new();
     let mut deep = config(&bench);
     deep.state_root = bench.state(&"deep".repeat(40)).join("hsm");
+    deep.token_root = deep.state_root.clone();
     std::fs::create_dir_all(deep.state_root.parent().unwrap()).unwrap();
     let pool = WorkerPool::start(deep).unwrap();
-    pool.create_token(TenantId::new(), &pins()).await.unwrap();
+    pool.create_token(TenantId::new(), &name(), &pins())
+        .await
+        .unwrap();
     pool.stop().await;
 }

@@ -28,7 +28,12 @@ fn a_clean_stop_keeps_the_log_and_a_kill_keeps_used_leaves_used() {
 
     let worker = bench.start("w");
     let mut client = worker.client();
-    assert_eq!(client.hello.token, TokenState::Ready { tenant });
+    assert_eq!(
+        client.hello.token,
+        TokenState::Ready {
+            tenant: Some(tenant)
+        }
+    );
     assert_eq!(client.log_size(key), Ok(2));
     // Goes on without a resync.
     let (leaf, used) = log.authorise(SCHEME, 3);
@@ -117,7 +122,9 @@ fn a_wrong_pin_is_tried_once_and_latched_across_restarts() {
             }
         );
         assert_eq!(
-            client.call(RequestBody::Inventory),
+            client.call(RequestBody::Inventory {
+                tenant: client.tenant
+            }),
             Err(WorkerError::Latched("CKR_PIN_INCORRECT".into()))
         );
         assert_eq!(
@@ -136,7 +143,7 @@ fn a_wrong_pin_is_tried_once_and_latched_across_restarts() {
 
 /// Seals another PIN in place of the right one, as a mixed-up backup would.
 fn seal_another_pin(bench: &Bench, state: &std::path::Path, tenant: TenantId) {
-    let dir = StateDir::open(state, Duration::ZERO).unwrap();
+    let dir = StateDir::open(state, state, Duration::ZERO).unwrap();
     let wrong = pin::random_pin().unwrap();
     pin::seal(&dir, &bench.key_file(), tenant, &wrong).unwrap();
 }
@@ -241,7 +248,12 @@ fn orphans_and_lost_keys_are_reported() {
     .unwrap();
     let worker = bench.start("w");
     let mut client = worker.client();
-    let Reply::Inventory(found) = client.call(RequestBody::Inventory).unwrap() else {
+    let Reply::Inventory(found) = client
+        .call(RequestBody::Inventory {
+            tenant: client.tenant,
+        })
+        .unwrap()
+    else {
         panic!("no inventory");
     };
     assert_eq!(found.orphans, [hex::encode(orphan.as_bytes())]);
@@ -306,7 +318,9 @@ fn requests_out_of_bounds_name_the_field() {
     let worker = bench.start("w");
     let mut client = worker.client();
     assert_eq!(
-        client.call(RequestBody::Inventory),
+        client.call(RequestBody::Inventory {
+            tenant: client.tenant
+        }),
         Err(WorkerError::TokenAbsent)
     );
     let mut pins = common::pins();
@@ -324,6 +338,8 @@ fn requests_out_of_bounds_name_the_field() {
     let key = KeyId::new();
     client.generate(key, KeyAlgorithm::EcP256).unwrap();
     let result = client.call(RequestBody::Advance {
+        tenant: client.tenant,
+        uses: vec![],
         key,
         checkpoint: String::new(),
         from_size: 0,
@@ -356,7 +372,9 @@ fn the_deadline_is_kept_before_the_work_begins() {
     let request = countersign_hsm_protocol::Request {
         id: 1,
         deadline_ms: 0,
-        body: RequestBody::Inventory,
+        body: RequestBody::Inventory {
+            tenant: TenantId::new(),
+        },
     };
     client
         .stream
@@ -410,6 +428,7 @@ fn a_busy_worker_says_so_and_the_leaf_stays_good() {
         client.call(advance).unwrap();
         for _ in 0..4 {
             client.send(RequestBody::GenerateKey {
+                tenant,
                 key: KeyId::new(),
                 algorithm: KeyAlgorithm::Rsa4096,
             });

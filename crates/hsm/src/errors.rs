@@ -54,6 +54,7 @@ pub(crate) fn to_port(error: WorkerError) -> HsmError {
         | WorkerError::KeyIdTaken(_)
         | WorkerError::AttributeMismatch { .. }
         | WorkerError::TokenAbsent
+        | WorkerError::TokenMissing(_)
         | WorkerError::TokenTaken(_)
         | WorkerError::StateBroken(_)
         | WorkerError::BadRequest { .. } => refused(&error),

@@ -1,5 +1,5 @@
 //! The server's side of the workers: one `countersign-hsm-worker` for each token, started, watched,
-//! killed when it hangs, started again.
+//! killed when it hangs, started again; or started by others, and only connected to.
 //!
 //! [`WorkerPool`] is the port [`countersign_core::ports::hsm::Hsm`]. It loads no vendor library and
 //! knows no PIN. What it promises:
@@ -26,5 +26,5 @@ mod process;
 pub mod quarantine;
 mod supervise;
 
-pub use config::{PoolConfig, PoolError};
+pub use config::{Connect, ExistingToken, PoolConfig, PoolError, Sandbox};
 pub use pool::WorkerPool;

@@ -1,8 +1,8 @@
 //! The pool: the port of the tokens.
 
-use crate::config::{PoolConfig, PoolError};
+use crate::config::{ExistingToken, PoolConfig, PoolError};
 use crate::connection::Call;
-use crate::process;
+use crate::process::{self, Which};
 use crate::quarantine::Content;
 use crate::supervise::{Health, Watched, supervise};
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use countersign_core::ports::hsm::{
     GeneratedKey, Hsm, HsmError, Inventory, LogAdvance, LogPins, LogResync, SignOrder, TokenFacts,
     TokenHealth,
 };
-use countersign_core::{KeyAlgorithm, KeyId, TenantId};
+use countersign_core::{KeyAlgorithm, KeyId, TenantId, TenantName};
 use countersign_hsm_protocol::message::SignRequest;
 use countersign_hsm_protocol::{Reply, RequestBody};
 use std::collections::HashMap;
@@ -24,7 +24,9 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug)]
 pub struct WorkerPool {
     config: Arc<PoolConfig>,
-    workers: RwLock<HashMap<TenantId, Handle>>,
+    workers: RwLock<HashMap<String, Handle>>,
+    // Where each tenant's keys are, once known: it never changes.
+    routes: RwLock<HashMap<TenantId, Handle>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -43,16 +45,37 @@ impl WorkerPool {
     /// [`PoolError`]: a folder or the worker program.
     pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
         let known = process::prepare(&config)?;
+        let existing = config.existing.len();
         let pool = Self {
             config: Arc::new(config),
             workers: RwLock::default(),
+            routes: RwLock::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
+        for n in 0..existing {
+            pool.worker_or_start(Which::Existing(n));
+        }
         for tenant in known {
-            pool.worker_or_start(tenant);
+            pool.worker_or_start(Which::Own(tenant));
         }
         Ok(pool)
+    }
+
+    /// Tells whether a tenant that exists already may stand in the configuration of a `[[token]]`.
+    ///
+    /// # Errors
+    /// [`PoolError::TenantElsewhere`].
+    pub fn check_tenant(&self, tenant: TenantId, name: &TenantName) -> Result<(), PoolError> {
+        match self.named(name) {
+            Some((_, token)) if process::has_own(&self.config, tenant) => {
+                Err(PoolError::TenantElsewhere {
+                    tenant: name.clone(),
+                    token: token.name.clone(),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Stops all workers cleanly: what is in flight is finished, state is written.
@@ -62,21 +85,77 @@ impl WorkerPool {
         self.tasks.wait().await;
     }
 
-    fn worker(&self, tenant: TenantId) -> Option<Handle> {
-        self.workers
+    fn named(&self, name: &TenantName) -> Option<(usize, &ExistingToken)> {
+        self.config
+            .existing
+            .iter()
+            .enumerate()
+            .find(|(_, t)| t.tenants.contains(name))
+    }
+
+    fn known(&self, tenant: TenantId) -> Option<Handle> {
+        self.routes
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&tenant)
             .cloned()
     }
 
-    fn worker_or_start(&self, tenant: TenantId) -> Handle {
+    fn route(&self, tenant: TenantId, worker: &Handle) {
+        self.routes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(tenant, worker.clone());
+    }
+
+    /// The worker that has the tenant's keys. It may have been another node that made the token, so
+    /// what is not known yet is looked for: in the folder of tokens, and by asking the workers of
+    /// existing tokens.
+    async fn worker(&self, tenant: TenantId) -> Result<Handle, HsmError> {
+        if let Some(worker) = self.known(tenant) {
+            return Ok(worker);
+        }
+        if process::has_own(&self.config, tenant) {
+            let worker = self.worker_or_start(Which::Own(tenant));
+            self.route(tenant, &worker);
+            return Ok(worker);
+        }
+        let mut silent = None;
+        for n in 0..self.config.existing.len() {
+            let worker = self.worker_or_start(Which::Existing(n));
+            let body = RequestBody::Serves { tenant };
+            match self.call(&worker, body, self.config.call_deadline).await {
+                Ok(Reply::Serves(true)) => {
+                    self.route(tenant, &worker);
+                    return Ok(worker);
+                }
+                Ok(_) => {}
+                // Nobody has keys in a token that is not in use yet.
+                Err(HsmError::Refused { code, .. }) if code == "token-absent" => {}
+                Err(error) => silent = Some(error),
+            }
+        }
+        // A tenant without a token has no key either: the same answer as for an unknown key.
+        Err(silent.unwrap_or(HsmError::NoSuchKey))
+    }
+
+    fn worker_or_start(&self, which: Which) -> Handle {
+        let folder = which.folder(&self.config);
         let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
         workers
-            .entry(tenant)
+            .entry(folder)
             .or_insert_with(|| {
                 let (calls, receiver) = mpsc::channel(self.config.queue);
-                let watched = Arc::new(Watched::new(tenant));
+                let name = match &which {
+                    Which::Own(tenant) => tenant.to_string(),
+                    Which::Existing(n) => self
+                        .config
+                        .existing
+                        .get(*n)
+                        .map(|t| t.name.clone())
+                        .unwrap_or_default(),
+                };
+                let watched = Arc::new(Watched::new(which, name));
                 self.tasks.spawn(supervise(
                     Arc::clone(&self.config),
                     Arc::clone(&watched),
@@ -88,15 +167,13 @@ impl WorkerPool {
             .clone()
     }
 
-    /// Sends a call to the tenant's worker and waits for its answer.
+    /// Sends a call to a worker and waits for its answer.
     async fn call(
         &self,
-        worker: Option<Handle>,
+        worker: &Handle,
         body: RequestBody,
         deadline: Duration,
     ) -> Result<Reply, HsmError> {
-        // A tenant without a token has no key either: the same answer as for an unknown key.
-        let worker = worker.ok_or(HsmError::NoSuchKey)?;
         if self.stop.is_cancelled() {
             return Err(HsmError::Unavailable("the service is stopping".into()));
         }
@@ -132,8 +209,16 @@ impl WorkerPool {
 
 #[async_trait]
 impl Hsm for WorkerPool {
-    async fn create_token(&self, tenant: TenantId, pins: &LogPins) -> Result<TokenFacts, HsmError> {
-        let worker = self.worker_or_start(tenant);
+    async fn create_token(
+        &self,
+        tenant: TenantId,
+        name: &TenantName,
+        pins: &LogPins,
+    ) -> Result<TokenFacts, HsmError> {
+        let worker = self.worker_or_start(match self.named(name) {
+            Some((n, _)) => Which::Existing(n),
+            None => Which::Own(tenant),
+        });
         let body = RequestBody::InitToken {
             tenant,
             // 32 characters: the whole of CK_TOKEN_INFO.label.
@@ -141,10 +226,13 @@ impl Hsm for WorkerPool {
             pins: pins.clone(),
         };
         match self
-            .call(Some(worker), body, self.config.generate_deadline)
+            .call(&worker, body, self.config.generate_deadline)
             .await?
         {
-            Reply::Token(facts) => Ok(facts),
+            Reply::Token(facts) => {
+                self.route(tenant, &worker);
+                Ok(facts)
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -155,9 +243,17 @@ impl Hsm for WorkerPool {
         key: KeyId,
         algorithm: KeyAlgorithm,
     ) -> Result<GeneratedKey, HsmError> {
-        let body = RequestBody::GenerateKey { key, algorithm };
+        let body = RequestBody::GenerateKey {
+            tenant,
+            key,
+            algorithm,
+        };
         match self
-            .call(self.worker(tenant), body, self.config.generate_deadline)
+            .call(
+                &self.worker(tenant).await?,
+                body,
+                self.config.generate_deadline,
+            )
             .await?
         {
             Reply::Key { spki, facts } => Ok(GeneratedKey { spki, facts }),
@@ -166,9 +262,9 @@ impl Hsm for WorkerPool {
     }
 
     async fn open_log(&self, tenant: TenantId, key: KeyId) -> Result<u64, HsmError> {
-        let body = RequestBody::OpenLog { key };
+        let body = RequestBody::OpenLog { tenant, key };
         match self
-            .call(self.worker(tenant), body, self.config.call_deadline)
+            .call(&self.worker(tenant).await?, body, self.config.call_deadline)
             .await?
         {
             Reply::Log { size } => Ok(size),
@@ -177,15 +273,18 @@ impl Hsm for WorkerPool {
     }
 
     fn advance(&self, tenant: TenantId, advance: LogAdvance) {
-        let Some(worker) = self.worker(tenant) else {
+        // Not looked for here: a worker that was not told says so at the next signature.
+        let Some(worker) = self.known(tenant) else {
             return;
         };
         let call = Call {
             body: RequestBody::Advance {
+                tenant,
                 key: advance.key,
                 checkpoint: advance.checkpoint.to_string(),
                 from_size: advance.from_size,
                 leaf_hashes: advance.leaf_hashes,
+                uses: advance.uses,
             },
             deadline: self.config.call_deadline,
             reply: None,
@@ -198,15 +297,17 @@ impl Hsm for WorkerPool {
 
     async fn resync(&self, tenant: TenantId, resync: LogResync) -> Result<(), HsmError> {
         let body = RequestBody::Resync {
+            tenant,
             key: resync.key,
             checkpoint: resync.checkpoint.to_string(),
             consistency_proof: resync.consistency_proof,
             base_size: resync.base_size,
             base_frontier: resync.base_frontier,
             leaf_hashes: resync.leaf_hashes,
+            uses: resync.uses,
         };
         match self
-            .call(self.worker(tenant), body, self.config.call_deadline)
+            .call(&self.worker(tenant).await?, body, self.config.call_deadline)
             .await?
         {
             Reply::Log { .. } => Ok(()),
@@ -216,6 +317,7 @@ impl Hsm for WorkerPool {
 
     async fn sign(&self, tenant: TenantId, order: SignOrder) -> Result<Vec<u8>, HsmError> {
         let body = RequestBody::Sign(SignRequest {
+            tenant,
             key: order.key,
             index: order.index,
             leaf: order.leaf,
@@ -224,7 +326,7 @@ impl Hsm for WorkerPool {
             tbs_salt: order.tbs_salt,
         });
         match self
-            .call(self.worker(tenant), body, self.config.call_deadline)
+            .call(&self.worker(tenant).await?, body, self.config.call_deadline)
             .await?
         {
             Reply::Signed { signature } => Ok(signature),
@@ -233,9 +335,9 @@ impl Hsm for WorkerPool {
     }
 
     async fn destroy_key(&self, tenant: TenantId, key: KeyId) -> Result<(), HsmError> {
-        let body = RequestBody::DestroyKey { key };
+        let body = RequestBody::DestroyKey { tenant, key };
         match self
-            .call(self.worker(tenant), body, self.config.call_deadline)
+            .call(&self.worker(tenant).await?, body, self.config.call_deadline)
             .await?
         {
             Reply::Destroyed => Ok(()),
@@ -246,8 +348,8 @@ impl Hsm for WorkerPool {
     async fn inventory(&self, tenant: TenantId) -> Result<Inventory, HsmError> {
         match self
             .call(
-                self.worker(tenant),
-                RequestBody::Inventory,
+                &self.worker(tenant).await?,
+                RequestBody::Inventory { tenant },
                 self.config.generate_deadline,
             )
             .await?
@@ -262,20 +364,25 @@ impl Hsm for WorkerPool {
         let mut all: Vec<_> = workers
             .values()
             .map(|w| {
-                let (state, reason) = match w.watched.health() {
-                    Health::Starting => ("starting", None),
-                    Health::Up => ("up", None),
-                    Health::Down(HsmError::Latched(reason)) => ("latched", Some(reason)),
-                    Health::Down(error) => ("down", Some(error.to_string())),
+                let (state, reason, sandbox) = match w.watched.health() {
+                    Health::Starting => ("starting", None, vec![]),
+                    Health::Up(sandbox) => ("up", None, sandbox),
+                    Health::Down(HsmError::Latched(reason)) => ("latched", Some(reason), vec![]),
+                    Health::Down(error) => ("down", Some(error.to_string()), vec![]),
                 };
                 TokenHealth {
-                    tenant: w.watched.tenant,
+                    token: w.watched.name.clone(),
+                    tenant: match w.watched.which {
+                        Which::Own(tenant) => Some(tenant),
+                        Which::Existing(_) => None,
+                    },
                     state: state.to_owned(),
                     reason,
+                    sandbox,
                 }
             })
             .collect();
-        all.sort_by_key(|h| h.tenant);
+        all.sort_by(|a, b| a.token.cmp(&b.token));
         all
     }
 }
@@ -284,6 +391,7 @@ fn unexpected(reply: &Reply) -> HsmError {
     let kind = match reply {
         Reply::Pong => "pong",
         Reply::Token(_) => "token",
+        Reply::Serves(_) => "serves",
         Reply::Key { .. } => "key",
         Reply::Log { .. } => "log",
         Reply::Signed { .. } => "signed",

@@ -1,9 +1,11 @@
 //! Starting and ending a worker process.
 
-use crate::config::{PoolConfig, PoolError};
+use crate::config::{Connect, ExistingToken, PoolConfig, PoolError};
 use countersign_core::TenantId;
+use countersign_hsm_protocol::profile::Profile;
 use countersign_hsm_protocol::{ClientHello, VERSION, WorkerHello, frame};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -19,49 +21,141 @@ const STOP_WITHIN: Duration = Duration::from_secs(8);
 
 /// A worker that said hello.
 pub(crate) struct Running {
-    pub(crate) child: Child,
+    /// `None`: it is not ours to end.
+    pub(crate) child: Option<Child>,
     pub(crate) stream: UnixStream,
     pub(crate) hello: WorkerHello,
 }
 
+/// Which worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Of the token made for this tenant.
+    Own(TenantId),
+    /// Of a token that was there: the index in the configuration.
+    Existing(usize),
+}
+
+impl Which {
+    /// The name of its folders and its socket.
+    pub(crate) fn folder(&self, config: &PoolConfig) -> String {
+        match self {
+            Self::Own(tenant) => tenant.to_string(),
+            Self::Existing(n) => config
+                .existing
+                .get(*n)
+                .map(ExistingToken::folder)
+                .unwrap_or_default(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct WorkerConfig<'a> {
-    module: &'a Path,
-    profile: &'a Path,
-    key_file: &'a Path,
+    module: PathBuf,
+    profile: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     threads: Option<usize>,
+    sandbox: &'static str,
+    // Tables after values: TOML.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    environment: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<TokenConfig<'a>>,
 }
 
-/// The worker's folder for a tenant.
-pub(crate) fn state_dir(config: &PoolConfig, tenant: TenantId) -> PathBuf {
-    config.state_root.join(tenant.to_string())
+#[derive(Serialize)]
+struct TokenConfig<'a> {
+    label: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<u64>,
+    pin_file: PathBuf,
+    #[serde(skip_serializing_if = "<[PathBuf]>::is_empty")]
+    files: &'a [PathBuf],
+    shared: bool,
 }
 
-/// Makes the folder that holds the workers' folders.
+/// Whether a token was made for the tenant, here or on another node.
+pub(crate) fn has_own(config: &PoolConfig, tenant: TenantId) -> bool {
+    let folder = tenant.to_string();
+    match &config.connect {
+        Some(connect) => socket_of(connect, &folder).exists(),
+        None => config.token_root.join(folder).is_dir(),
+    }
+}
+
+/// Makes the folders that hold the workers' folders, and writes the workers' configurations. The tenants
+/// with a token of their own.
 pub(crate) fn prepare(config: &PoolConfig) -> Result<Vec<TenantId>, PoolError> {
-    let file = |path: &Path| {
-        let path = path.to_path_buf();
-        move |error| PoolError::File { path, error }
-    };
+    if let Some(connect) = &config.connect {
+        return tenants_in(&connect.socket_dir, ".sock");
+    }
     if !config.worker_binary.is_file() {
         return Err(PoolError::NoWorkerProgram(config.worker_binary.clone()));
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.state_root)
-        .map_err(file(&config.state_root))?;
+    for root in [&config.token_root, &config.state_root] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .map_err(file(root))?;
+    }
     let absolute = |p: &Path| std::path::absolute(p).map_err(file(p));
-    let worker = WorkerConfig {
-        module: &absolute(&config.module)?,
-        profile: &absolute(&config.profile)?,
-        key_file: &absolute(&config.key_file)?,
-        threads: config.threads,
+    // The name of a profile that comes with the worker is no path.
+    let profile = |p: &Path| match p.to_str().and_then(Profile::shipped) {
+        Some(_) => Ok(p.to_path_buf()),
+        None => absolute(p),
     };
-    let path = config_path(config);
-    let text = toml::to_string(&worker).map_err(|e| PoolError::File {
-        path: path.clone(),
+    write_config(
+        &config_path(config, None),
+        &WorkerConfig {
+            module: absolute(&config.module)?,
+            profile: profile(&config.profile)?,
+            key_file: Some(absolute(&config.key_file)?),
+            threads: config.threads,
+            sandbox: config.sandbox.as_str(),
+            environment: BTreeMap::new(),
+            token: None,
+        },
+    )?;
+    for existing in &config.existing {
+        let worker = WorkerConfig {
+            module: absolute(&existing.module)?,
+            profile: profile(&existing.profile)?,
+            key_file: None,
+            threads: existing.threads.or(config.threads),
+            sandbox: config.sandbox.as_str(),
+            environment: existing
+                .environment
+                .iter()
+                .map(|(k, v)| (k.as_str(), v.as_str()))
+                .collect(),
+            token: Some(TokenConfig {
+                label: &existing.label,
+                serial: existing.serial.as_deref(),
+                slot: existing.slot,
+                pin_file: absolute(&existing.pin_file)?,
+                files: &existing.files,
+                shared: existing.tenants.len() > 1,
+            }),
+        };
+        write_config(&config_path(config, Some(&existing.folder())), &worker)?;
+    }
+    tenants_in(&config.token_root, "")
+}
+
+fn file(path: &Path) -> impl FnOnce(std::io::Error) -> PoolError + use<> {
+    let path = path.to_path_buf();
+    move |error| PoolError::File { path, error }
+}
+
+fn write_config(path: &Path, worker: &WorkerConfig<'_>) -> Result<(), PoolError> {
+    let text = toml::to_string(worker).map_err(|e| PoolError::File {
+        path: path.to_path_buf(),
         error: std::io::Error::other(e),
     })?;
     std::fs::OpenOptions::new()
@@ -69,32 +163,75 @@ pub(crate) fn prepare(config: &PoolConfig) -> Result<Vec<TenantId>, PoolError> {
         .truncate(true)
         .write(true)
         .mode(0o600)
-        .open(&path)
+        .open(path)
         .and_then(|mut f| std::io::Write::write_all(&mut f, text.as_bytes()))
-        .map_err(file(&path))?;
+        .map_err(file(path))
+}
+
+/// Tenants that entries of a folder are named for.
+fn tenants_in(folder: &Path, suffix: &str) -> Result<Vec<TenantId>, PoolError> {
     let mut known = Vec::new();
-    for entry in std::fs::read_dir(&config.state_root).map_err(file(&config.state_root))? {
-        let entry = entry.map_err(file(&config.state_root))?;
-        let tenant = entry.file_name().to_str().and_then(|n| n.parse().ok());
-        if let Some(tenant) = tenant
-            && entry.path().is_dir()
-        {
-            known.push(tenant);
-        }
+    for entry in std::fs::read_dir(folder).map_err(file(folder))? {
+        let name = entry.map_err(file(folder))?.file_name();
+        known.extend(
+            name.to_str()
+                .and_then(|n| n.strip_suffix(suffix))
+                .and_then(|n| n.parse::<TenantId>().ok()),
+        );
     }
     Ok(known)
 }
 
-/// Starts a worker and exchanges hellos.
+/// Starts a worker, or connects to the one that others started, and exchanges hellos.
 ///
 /// The error is for operators: the worker's own last words where it had any.
-pub(crate) async fn start(config: &PoolConfig, tenant: TenantId) -> Result<Running, String> {
-    let state = state_dir(config, tenant);
+pub(crate) async fn start(config: &PoolConfig, which: &Which) -> Result<Running, String> {
+    match &config.connect {
+        Some(connect) => join(connect, &which.folder(config), config.start_deadline).await,
+        None => spawn(config, which).await,
+    }
+}
+
+async fn join(connect: &Connect, folder: &str, within: Duration) -> Result<Running, String> {
+    let socket = socket_of(connect, folder);
+    let greeting = async {
+        let mut stream = UnixStream::connect(&socket).await?;
+        // Who serves this socket is what the kernel says, not what its folder's permissions allow.
+        let peer = stream.peer_cred()?.uid();
+        if peer != connect.worker_uid {
+            return Err(std::io::Error::other(format!(
+                "user {peer} serves it, not the workers' user {}",
+                connect.worker_uid
+            )));
+        }
+        let hello = greet(&mut stream).await?;
+        Ok(Running {
+            child: None,
+            stream,
+            hello,
+        })
+    };
+    match tokio::time::timeout(within, greeting).await {
+        Ok(Ok(running)) => Ok(running),
+        Ok(Err(e)) => Err(format!("{}: {e}", socket.display())),
+        Err(_) => Err(format!("{}: no hello in time", socket.display())),
+    }
+}
+
+async fn spawn(config: &PoolConfig, which: &Which) -> Result<Running, String> {
+    let folder = which.folder(config);
+    let state = config.state_root.join(&folder);
+    let config_file = match which {
+        Which::Own(_) => config_path(config, None),
+        Which::Existing(_) => config_path(config, Some(&folder)),
+    };
     let mut child = Command::new(&config.worker_binary)
         .args(["serve", "--exit-with-parent", "--state"])
         .arg(&state)
+        .arg("--token")
+        .arg(config.token_root.join(&folder))
         .arg("--config")
-        .arg(config_path(config))
+        .arg(config_file)
         .env_remove("SOFTHSM2_CONF")
         // Its other end is ours: a worker never outlives its server.
         .stdin(Stdio::piped())
@@ -111,7 +248,7 @@ pub(crate) async fn start(config: &PoolConfig, tenant: TenantId) -> Result<Runni
         tokio::spawn(async move {
             let mut lines = BufReader::new(stderr).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                relay(tenant, &line, &last_words);
+                relay(&folder, &line, &last_words);
             }
         });
     }
@@ -137,42 +274,55 @@ pub(crate) async fn start(config: &PoolConfig, tenant: TenantId) -> Result<Runni
     };
     match tokio::time::timeout(config.start_deadline, greeting).await {
         Ok(Ok((stream, hello))) => Ok(Running {
-            child,
+            child: Some(child),
             stream,
             hello,
         }),
         Ok(Err(reason)) => {
-            kill(child).await;
+            kill(Some(child)).await;
             Err(reason)
         }
         Err(_) => {
-            kill(child).await;
+            kill(Some(child)).await;
             Err("the worker did not say hello in time".into())
         }
     }
 }
 
-/// Ends a worker that is of no more use, and waits until it is gone.
-pub(crate) async fn kill(mut child: Child) {
+/// Ends a worker that is of no more use, and waits until it is gone. One that others started ends
+/// itself: it knows the deadlines too.
+pub(crate) async fn kill(child: Option<Child>) {
+    let Some(mut child) = child else {
+        return;
+    };
     if let Err(e) = child.kill().await {
         tracing::warn!(error = %e, "killing a worker");
     }
 }
 
 /// Ends a worker cleanly: it finishes what it does and writes its state.
-pub(crate) async fn stop(mut child: Child) {
+pub(crate) async fn stop(child: Option<Child>) {
+    let Some(mut child) = child else {
+        return;
+    };
     drop(child.stdin.take());
     if tokio::time::timeout(STOP_WITHIN, child.wait())
         .await
         .is_err()
     {
         tracing::warn!("a worker did not stop in time");
-        kill(child).await;
+        kill(Some(child)).await;
     }
 }
 
-fn config_path(config: &PoolConfig) -> PathBuf {
-    config.state_root.join("worker.toml")
+fn config_path(config: &PoolConfig, folder: Option<&str>) -> PathBuf {
+    config
+        .state_root
+        .join(format!("{}.toml", folder.unwrap_or("worker")))
+}
+
+fn socket_of(connect: &Connect, folder: &str) -> PathBuf {
+    connect.socket_dir.join(format!("{folder}.sock"))
 }
 
 /// A socket's path has at most 107 bytes (unix(7)); through the folder's descriptor it is short.
@@ -203,7 +353,7 @@ async fn greet(stream: &mut UnixStream) -> std::io::Result<WorkerHello> {
 }
 
 /// The worker's log lines in ours, at their level.
-fn relay(tenant: TenantId, line: &str, last_words: &Mutex<String>) {
+fn relay(token: &str, line: &str, last_words: &Mutex<String>) {
     #[derive(Deserialize)]
     struct Line<'a> {
         level: &'a str,
@@ -214,10 +364,10 @@ fn relay(tenant: TenantId, line: &str, last_words: &Mutex<String>) {
         Err(_) => ("WARN", line.to_owned()),
     };
     match level {
-        "ERROR" => tracing::error!(target: "hsm-worker", %tenant, worker = text),
-        "WARN" => tracing::warn!(target: "hsm-worker", %tenant, worker = text),
-        "INFO" => tracing::info!(target: "hsm-worker", %tenant, worker = text),
-        _ => tracing::debug!(target: "hsm-worker", %tenant, worker = text),
+        "ERROR" => tracing::error!(target: "hsm-worker", token, worker = text),
+        "WARN" => tracing::warn!(target: "hsm-worker", token, worker = text),
+        "INFO" => tracing::info!(target: "hsm-worker", token, worker = text),
+        _ => tracing::debug!(target: "hsm-worker", token, worker = text),
     }
     if level != "INFO" {
         *last_words.lock().unwrap_or_else(PoisonError::into_inner) = text;

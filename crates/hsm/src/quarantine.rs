@@ -35,10 +35,11 @@ impl Content {
         match body {
             RequestBody::Sign(s) => Some(Self::Sign(s.key, s.scheme, s.digest.clone())),
             RequestBody::GenerateKey { algorithm, .. } => Some(Self::Generate(*algorithm)),
-            RequestBody::DestroyKey { key } => Some(Self::Destroy(*key)),
-            RequestBody::Inventory => Some(Self::Inventory),
+            RequestBody::DestroyKey { key, .. } => Some(Self::Destroy(*key)),
+            RequestBody::Inventory { .. } => Some(Self::Inventory),
             RequestBody::Ping
             | RequestBody::InitToken { .. }
+            | RequestBody::Serves { .. }
             | RequestBody::OpenLog { .. }
             | RequestBody::Advance { .. }
             | RequestBody::Resync { .. } => None,

@@ -3,10 +3,9 @@
 use crate::config::PoolConfig;
 use crate::connection::{self, Call, End};
 use crate::errors::to_port;
-use crate::process::{self, Running};
+use crate::process::{self, Running, Which};
 use crate::quarantine::Quarantine;
-use countersign_core::TenantId;
-use countersign_core::ports::hsm::HsmError;
+use countersign_core::ports::hsm::{HsmError, SandboxMeasure};
 use countersign_hsm_protocol::TokenState;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,7 +23,8 @@ const LIVED_WELL: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Health {
     Starting,
-    Up,
+    /// And how it is confined.
+    Up(Vec<SandboxMeasure>),
     /// Why, and what its callers are told.
     Down(HsmError),
 }
@@ -32,15 +32,18 @@ pub(crate) enum Health {
 /// Shared with the pool.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    pub(crate) tenant: TenantId,
+    pub(crate) which: Which,
+    /// In health and logs.
+    pub(crate) name: String,
     pub(crate) quarantine: Arc<Quarantine>,
     health: Mutex<Health>,
 }
 
 impl Watched {
-    pub(crate) fn new(tenant: TenantId) -> Self {
+    pub(crate) fn new(which: Which, name: String) -> Self {
         Self {
-            tenant,
+            which,
+            name,
             quarantine: Arc::default(),
             health: Mutex::new(Health::Starting),
         }
@@ -65,24 +68,36 @@ pub(crate) async fn supervise(
     mut calls: mpsc::Receiver<Call>,
     stop: CancellationToken,
 ) {
-    let tenant = watched.tenant;
+    let token = &watched.name;
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let started = Instant::now();
         let outcome = tokio::select! {
             () = stop.cancelled() => return,
-            outcome = process::start(&config, tenant) => outcome,
+            outcome = process::start(&config, &watched.which) => outcome,
         };
         let why = match outcome {
             Err(reason) => HsmError::Unavailable(reason),
-            Ok(running) => match usable(tenant, &running.hello.token) {
+            Ok(running) => match usable(&watched.which, &running.hello.token) {
                 Err(error) => {
                     process::stop(running.child).await;
                     error
                 }
                 Ok(()) => {
-                    watched.set(Health::Up);
-                    let Running { child, stream, .. } = running;
+                    let Running {
+                        child,
+                        stream,
+                        hello,
+                    } = running;
+                    for gap in hello.sandbox.iter().filter(|m| !m.enforced) {
+                        tracing::warn!(
+                            token,
+                            measure = gap.measure,
+                            detail = gap.detail,
+                            "the worker is not confined in this"
+                        );
+                    }
+                    watched.set(Health::Up(hello.sandbox));
                     let end =
                         connection::serve(&config, stream, &mut calls, &watched.quarantine, &stop)
                             .await;
@@ -90,7 +105,7 @@ pub(crate) async fn supervise(
                         process::stop(child).await;
                         return;
                     }
-                    tracing::error!(%tenant, ?end, "the worker is killed and started again");
+                    tracing::error!(token, ?end, "the worker is killed and started again");
                     process::kill(child).await;
                     HsmError::Unavailable("the worker is being restarted".into())
                 }
@@ -99,7 +114,7 @@ pub(crate) async fn supervise(
         if started.elapsed() >= LIVED_WELL {
             pause = FIRST_PAUSE;
         }
-        tracing::warn!(%tenant, reason = %why, ?pause, "no worker");
+        tracing::warn!(token, reason = %why, ?pause, "no worker");
         watched.set(Health::Down(why.clone()));
         if pause <= SHORT_PAUSE && matches!(why, HsmError::Unavailable(_)) {
             // A death or two: who calls now waits for the next worker.
@@ -140,15 +155,16 @@ async fn refuse_for(
     }
 }
 
-fn usable(tenant: TenantId, token: &TokenState) -> Result<(), HsmError> {
-    match token {
-        TokenState::Absent => Ok(()),
-        TokenState::Ready { tenant: its } if *its == tenant => Ok(()),
-        TokenState::Ready { .. } => Err(HsmError::Refused {
+fn usable(which: &Which, token: &TokenState) -> Result<(), HsmError> {
+    match (token, which) {
+        (TokenState::Absent | TokenState::Ready { .. }, Which::Existing(_))
+        | (TokenState::Absent, Which::Own(_)) => Ok(()),
+        (TokenState::Ready { tenant }, Which::Own(its)) if *tenant == Some(*its) => Ok(()),
+        (TokenState::Ready { .. }, Which::Own(_)) => Err(HsmError::Refused {
             code: "token-taken".into(),
             detail: "the folder holds another tenant's token".into(),
         }),
-        TokenState::Latched { reason } => Err(HsmError::Latched(reason.clone())),
-        TokenState::Failed { error } => Err(to_port(error.clone())),
+        (TokenState::Latched { reason }, _) => Err(HsmError::Latched(reason.clone())),
+        (TokenState::Failed { error }, _) => Err(to_port(error.clone())),
     }
 }

@@ -1,8 +1,12 @@
 //! The configuration: one TOML file. Unknown keys are refused by name and line; secrets are paths
 //! to files, never values; relative paths start at the file's own folder.
 
+mod token;
+
+pub use self::token::Token;
 use crate::ServerError;
 use crate::files;
+use countersign_hsm_protocol::profile::Profile;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +38,9 @@ pub struct Config {
     pub node: Node,
     /// The tokens.
     pub hsm: Hsm,
+    /// Tokens that the operator's HSM already has.
+    #[serde(default)]
+    pub token: Vec<Token>,
     /// CAs with a connector.
     #[serde(default)]
     pub cas: Vec<Ca>,
@@ -110,8 +117,27 @@ impl Node {
 pub struct Hsm {
     /// The PKCS#11 module.
     pub module: PathBuf,
-    /// Its profile (hsm-config/).
+    /// Its profile: the name of one that comes with Countersign (hsm-config/), or a file.
     pub profile: PathBuf,
+    /// Where the tokens' folders lie; `tokens` in `data_dir` if left out. Nodes on one token share it.
+    #[serde(default)]
+    pub token_dir: Option<PathBuf>,
+    /// Where this node's workers keep what is theirs alone. If left out: with the tokens, or
+    /// `workers` in `data_dir` where `token_dir` is given.
+    #[serde(default)]
+    pub state_dir: Option<PathBuf>,
+    /// Who starts the workers.
+    #[serde(default)]
+    pub mode: WorkerMode,
+    /// With `connect`: where the workers' sockets lie.
+    #[serde(default)]
+    pub socket_dir: Option<PathBuf>,
+    /// With `connect`: the user they run as, a name or a number.
+    #[serde(default)]
+    pub worker_user: Option<String>,
+    /// How workers are confined.
+    #[serde(default)]
+    pub sandbox: SandboxMode,
     /// The worker program; the one beside `countersignd` if left out.
     #[serde(default)]
     pub worker_binary: Option<PathBuf>,
@@ -123,6 +149,30 @@ pub struct Hsm {
     /// Longest a signature may take in the token.
     #[serde(default)]
     pub call_deadline_ms: Option<u64>,
+}
+
+/// Who starts the workers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerMode {
+    /// This program, under its own user.
+    #[default]
+    Spawn,
+    /// Others (the service manager), under a user of their own.
+    Connect,
+}
+
+/// How workers are confined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// Not at all.
+    Off,
+    /// The kernel logs system calls that would be refused.
+    Report,
+    /// As far as the module's profile and the kernel allow.
+    #[default]
+    Enforce,
 }
 
 /// `[[cas]]`
@@ -227,6 +277,14 @@ impl Config {
             line: e.span().map(|s| line_at(text, s.start)),
             problem: e.message().to_owned(),
         })?;
+        let spawned = config.hsm.mode == WorkerMode::Spawn;
+        if let Err((at, problem)) = token::check(&config.token, spawned) {
+            return Err(ServerError::Config {
+                file: path.to_owned(),
+                line: Some(line_at(text, at)),
+                problem,
+            });
+        }
         if let Err((key, problem)) = config.check() {
             return Err(ServerError::Config {
                 file: path.to_owned(),
@@ -255,7 +313,18 @@ impl Config {
     /// Where token folders lie.
     #[must_use]
     pub fn token_dir(&self) -> PathBuf {
-        self.data_dir.join("tokens")
+        let given = self.hsm.token_dir.clone();
+        given.unwrap_or_else(|| self.data_dir.join("tokens"))
+    }
+
+    /// Where this node's workers keep what is theirs alone.
+    #[must_use]
+    pub fn worker_state_dir(&self) -> PathBuf {
+        match (&self.hsm.state_dir, &self.hsm.token_dir) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(_)) => self.data_dir.join("workers"),
+            (None, None) => self.token_dir(),
+        }
     }
 
     /// Prefix of log origins.
@@ -289,6 +358,17 @@ impl Config {
                 "url",
                 "this release keeps its database in SQLite: sqlite:PATH".into(),
             ));
+        }
+        if self.hsm.mode == WorkerMode::Connect {
+            if self.hsm.socket_dir.is_none() {
+                return Err(("mode", "\"connect\" needs `socket_dir`".into()));
+            }
+            match &self.hsm.worker_user {
+                None => return Err(("mode", "\"connect\" needs `worker_user`".into())),
+                Some(user) => {
+                    files::uid_of(user).map_err(|problem| ("worker_user", problem))?;
+                }
+            }
         }
         let bounds = [
             ("lease_s", self.node.lease_s, 3, 300),
@@ -337,10 +417,19 @@ impl Config {
             &mut self.tls.cert_file,
             &mut self.tls.key_file,
             &mut self.hsm.module,
-            &mut self.hsm.profile,
             &mut self.hsm.worker_key_file,
         ];
-        let optional = self.hsm.worker_binary.iter_mut();
+        let profile = &mut self.hsm.profile;
+        let profile = (!token::is_shipped(profile)).then_some(profile);
+        let optional = self
+            .hsm
+            .worker_binary
+            .iter_mut()
+            .chain(profile)
+            .chain(&mut self.hsm.token_dir)
+            .chain(&mut self.hsm.state_dir)
+            .chain(&mut self.hsm.socket_dir)
+            .chain(self.token.iter_mut().flat_map(Token::paths));
         let cas = self.cas.iter_mut().filter_map(|c| c.ca_file.as_mut());
         for path in all.into_iter().chain(optional).chain(cas) {
             *path = dir.join(&*path);
@@ -350,13 +439,24 @@ impl Config {
 
     fn check_files(&self) -> Result<(), ServerError> {
         files::read_key(&self.sealing_key_file)?;
-        files::read_key(&self.hsm.worker_key_file)?;
         files::read_secret(&self.tls.key_file)?;
         files::read_text(&self.tls.cert_file)?;
-        files::read_text(&self.hsm.profile)?;
         for ca in &self.cas {
             if let Some(file) = &ca.ca_file {
                 files::read_text(file)?;
+            }
+        }
+        if self.hsm.mode == WorkerMode::Connect {
+            // What belongs to the workers is theirs to check: their user's files.
+            return Ok(());
+        }
+        files::read_key(&self.hsm.worker_key_file)?;
+        check_profile(&self.hsm.profile)?;
+        for token in &self.token {
+            check_profile(token.profile.get_ref())?;
+            module_present(&token.module)?;
+            if let Some(file) = &token.pin_file {
+                files::secret_is_private(file)?;
             }
         }
         if self.hsm.worker_key_file.starts_with(self.token_dir()) {
@@ -367,6 +467,19 @@ impl Config {
         }
         module_present(&self.hsm.module)
     }
+}
+
+fn check_profile(profile: &Path) -> Result<(), ServerError> {
+    if token::is_shipped(profile) {
+        return Ok(());
+    }
+    let text = files::read_text(profile)?;
+    Profile::parse(&text)
+        .map(|_| ())
+        .map_err(|problem| ServerError::Content {
+            path: profile.to_owned(),
+            problem,
+        })
 }
 
 /// Whether the PKCS#11 module is there; if not, what to install.
@@ -381,7 +494,7 @@ pub fn module_present(module: &Path) -> Result<(), ServerError> {
     let advice = if text.contains("softhsm") {
         "run: apt-get install softhsm2"
     } else {
-        "install the vendor's client software, or correct `module` in [hsm]"
+        "install the vendor's client software, or correct `module`"
     };
     Err(ServerError::ModuleMissing {
         module: text,

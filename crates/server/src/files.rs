@@ -51,6 +51,43 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     Ok(bytes)
 }
 
+/// Looks at a secret that another program reads: as [`read_secret`], without reading it.
+///
+/// # Errors
+/// As [`read_secret`].
+pub fn secret_is_private(path: &Path) -> Result<(), ServerError> {
+    let meta = std::fs::metadata(path).map_err(ServerError::file(path))?;
+    let mode = meta.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(ServerError::NotPrivate {
+            path: path.to_owned(),
+            mode,
+        })
+    }
+}
+
+/// A user's number, from a number or from a name in /etc/passwd.
+///
+/// # Errors
+/// What to write instead.
+pub fn uid_of(user: &str) -> Result<u32, String> {
+    if let Ok(uid) = user.parse() {
+        return Ok(uid);
+    }
+    std::fs::read_to_string("/etc/passwd")
+        .map_err(|e| format!("/etc/passwd: {e}"))?
+        .lines()
+        .find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(user))
+                .then(|| fields.nth(1)?.parse().ok())
+                .flatten()
+        })
+        .ok_or_else(|| format!("/etc/passwd has no user \"{user}\": give the number"))
+}
+
 /// Reads a key file of exactly 32 bytes.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! Start, serve, drain: each in the order that loses nothing.
 
 use crate::ServerError;
-use crate::config::Config;
+use crate::config::{Config, SandboxMode, Token, WorkerMode};
 use crate::{files, telemetry, tls};
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
@@ -11,7 +11,8 @@ use countersign_api::{Api, ApiConfig};
 use countersign_ca::{OrderClient, OrderClientConfig};
 use countersign_core::SystemClock;
 use countersign_core::ports::ca::CertificateAuthority;
-use countersign_hsm::{PoolConfig, WorkerPool};
+use countersign_core::ports::store::TenantStore as _;
+use countersign_hsm::{Connect, ExistingToken, PoolConfig, Sandbox, WorkerPool};
 use countersign_signing::{Ports, SealingKey, Service, Settings};
 use countersign_store::SqliteStore;
 use hyper_util::rt::TokioTimer;
@@ -88,6 +89,7 @@ async fn with_parts(
     store: &Arc<SqliteStore>,
     pool: &Arc<WorkerPool>,
 ) -> Result<(), ServerError> {
+    check_tenants(config, store, pool).await?;
     let clock = Arc::new(SystemClock);
     let service = Service::start(
         Settings {
@@ -257,16 +259,70 @@ fn worker_binary(config: &Config) -> Result<PathBuf, ServerError> {
 }
 
 fn pool_config(config: &Config) -> Result<PoolConfig, ServerError> {
+    let hsm = &config.hsm;
     let mut pool = PoolConfig::new(
         worker_binary(config)?,
-        config.hsm.module.clone(),
-        config.hsm.profile.clone(),
-        config.token_dir(),
-        config.hsm.worker_key_file.clone(),
+        hsm.module.clone(),
+        hsm.profile.clone(),
+        config.worker_state_dir(),
+        hsm.worker_key_file.clone(),
     );
-    pool.threads = config.hsm.sessions;
-    if let Some(ms) = config.hsm.call_deadline_ms {
+    pool.token_root = config.token_dir();
+    pool.threads = hsm.sessions;
+    pool.sandbox = match hsm.sandbox {
+        SandboxMode::Off => Sandbox::Off,
+        SandboxMode::Report => Sandbox::Report,
+        SandboxMode::Enforce => Sandbox::Enforce,
+    };
+    pool.existing = config.token.iter().map(existing).collect();
+    if let (WorkerMode::Connect, Some(dir), Some(user)) =
+        (hsm.mode, &hsm.socket_dir, &hsm.worker_user)
+    {
+        pool.connect = Some(Connect {
+            socket_dir: dir.clone(),
+            worker_uid: files::uid_of(user).map_err(ServerError::Internal)?,
+        });
+    }
+    if let Some(ms) = hsm.call_deadline_ms {
         pool.call_deadline = Duration::from_millis(ms);
     }
     Ok(pool)
+}
+
+fn existing(token: &Token) -> ExistingToken {
+    ExistingToken {
+        name: token.name().to_owned(),
+        module: token.module.clone(),
+        profile: token.profile.get_ref().clone(),
+        label: token.label.get_ref().clone(),
+        serial: token.serial.clone(),
+        slot: token.slot,
+        pin_file: token.pin_file.clone().unwrap_or_default(),
+        tenants: token.tenants(),
+        files: token.files.clone(),
+        environment: token
+            .environment
+            .as_ref()
+            .map(|e| e.get_ref().clone())
+            .unwrap_or_default(),
+        threads: token.sessions.as_ref().map(|s| *s.get_ref()),
+    }
+}
+
+/// A tenant that has keys in one token cannot be given another.
+async fn check_tenants(
+    config: &Config,
+    store: &SqliteStore,
+    pool: &WorkerPool,
+) -> Result<(), ServerError> {
+    for name in config.token.iter().flat_map(Token::tenants) {
+        let found = store
+            .tenant_by_name(&name)
+            .await
+            .map_err(|e| ServerError::Internal(format!("looking for tenant {name}: {e}")))?;
+        if let Some(tenant) = found {
+            pool.check_tenant(tenant.id, &name)?;
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! The port to the tokens: what the service asks of the worker processes.
 
-use crate::{Digest, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId};
+use crate::{
+    Digest, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId, TenantName,
+};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -115,21 +117,44 @@ pub struct Inventory {
 /// Health of one token, for `/readyz` and operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenHealth {
-    /// Whose.
-    pub tenant: TenantId,
+    /// The tenant's id for a token of its own, else the name in `[[token]]`.
+    pub token: String,
+    /// Whose alone, where that is known.
+    pub tenant: Option<TenantId>,
     /// `up`, `starting`, `down` or `latched`.
     pub state: String,
     /// Why, where it is not `up`.
     pub reason: Option<String>,
+    /// How its worker is confined, where it is `up`.
+    pub sandbox: Vec<SandboxMeasure>,
 }
 
-/// The tokens. One per tenant here; every call names the tenant and reaches only its worker.
+/// One measure of a worker's sandbox, and what became of it on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxMeasure {
+    /// `no-new-privileges`, `no-core-dump`, `files`, `network` or `system-calls`.
+    pub measure: String,
+    /// Whether it holds.
+    pub enforced: bool,
+    /// How, or what the kernel or the configuration lacks.
+    pub detail: String,
+}
+
+/// The tokens: one for each tenant, or one that several share. Every call names the tenant, and the
+/// worker checks again whose key it is.
 #[async_trait]
 pub trait Hsm: Send + Sync + 'static {
     /// Makes a token for the tenant. When it returns the token exists, its PIN is sealed with the
     /// worker and the pins are on the worker's disk. Calling it again for a tenant that has a
     /// token returns that token's facts.
-    async fn create_token(&self, tenant: TenantId, pins: &LogPins) -> Result<TokenFacts, HsmError>;
+    /// Where the configuration names the tenant for a token that is there already, nothing is
+    /// made: the tenant's keys will be in that one.
+    async fn create_token(
+        &self,
+        tenant: TenantId,
+        name: &TenantName,
+        pins: &LogPins,
+    ) -> Result<TokenFacts, HsmError>;
 
     /// Makes a key pair under an id chosen beforehand. When it returns, the attributes were read
     /// back and the binding (tenant, key, SPKI) is on disk.

@@ -1,7 +1,7 @@
 //! A real worker over its real socket, and the server's side of a key log.
 #![allow(dead_code)]
 
-use countersign_core::ports::hsm::{LogPins, TokenFacts};
+use countersign_core::ports::hsm::{Inventory, LogPins, TokenFacts};
 use countersign_core::{
     Digest, HashAlgorithm, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId,
 };
@@ -35,6 +35,62 @@ pub fn pins() -> LogPins {
     LogPins {
         origin_prefix: PREFIX.into(),
         log_public_keys: vec![*key.verifier().public_key()],
+    }
+}
+
+/// A SoftHSM folder that the operator already has, with a configuration of the operator's own.
+pub struct OperatorsHsm {
+    pub dir: PathBuf,
+}
+
+impl OperatorsHsm {
+    pub const PIN: &'static str = "operators-pin-1234";
+
+    pub fn new(dir: PathBuf) -> Self {
+        std::fs::create_dir_all(dir.join("tokens")).unwrap();
+        std::fs::write(
+            dir.join("softhsm2.conf"),
+            format!("directories.tokendir = {}/tokens\n", dir.display()),
+        )
+        .unwrap();
+        let hsm = Self { dir };
+        hsm.pin_file(Self::PIN);
+        hsm
+    }
+
+    /// Makes a token with the vendor's tool; its serial number.
+    pub fn token(&self, label: &str) {
+        let out = Command::new("softhsm2-util")
+            .args(["--init-token", "--free", "--label", label])
+            .args(["--so-pin", "so-pin-5678", "--pin", Self::PIN])
+            .env("SOFTHSM2_CONF", self.dir.join("softhsm2.conf"))
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+    }
+
+    pub fn pin_file(&self, pin: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.join("pin");
+        std::fs::write(&path, format!("{pin}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    /// A worker's configuration for one of its tokens.
+    pub fn config(&self, bench: &Bench, label: &str, more: &str) -> PathBuf {
+        let path = bench.dir.path().join("existing.toml");
+        let dir = self.dir.display();
+        std::fs::write(
+            &path,
+            format!(
+                "module = '{MODULE}'\nprofile = 'softhsm2'\nthreads = 2\n\
+                 [environment]\nSOFTHSM2_CONF = '{dir}/softhsm2.conf'\n\
+                 [token]\nlabel = '{label}'\npin_file = '{dir}/pin'\nfiles = ['{dir}']\n{more}\n"
+            ),
+        )
+        .unwrap();
+        path
     }
 }
 
@@ -76,7 +132,28 @@ impl Bench {
         self.start_with(name, &self.config(MODULE, &profile()), &[])
     }
 
+    /// One of several nodes' workers on one token.
+    pub fn node(&self, name: &str) -> Worker {
+        let token = self.state("shared-token");
+        self.start_args(
+            name,
+            &self.config(MODULE, &profile()),
+            &[],
+            &["--token", token.to_str().unwrap()],
+        )
+    }
+
     pub fn start_with(&self, name: &str, config: &Path, env: &[(&str, &str)]) -> Worker {
+        self.start_args(name, config, env, &[])
+    }
+
+    pub fn start_args(
+        &self,
+        name: &str,
+        config: &Path,
+        env: &[(&str, &str)],
+        args: &[&str],
+    ) -> Worker {
         let state = self.state(name);
         let log = std::fs::File::options()
             .create(true)
@@ -89,6 +166,7 @@ impl Bench {
             .arg(&state)
             .arg("--config")
             .arg(config)
+            .args(args)
             .envs(env.iter().copied())
             .env_remove("SOFTHSM2_CONF")
             .stdin(Stdio::null())
@@ -176,6 +254,8 @@ impl Drop for Worker {
 }
 
 pub struct Client {
+    /// Whose keys are asked for.
+    pub tenant: TenantId,
     pub stream: UnixStream,
     pub hello: WorkerHello,
     next: u64,
@@ -196,8 +276,13 @@ impl Client {
         stream
             .write_all(&frame::encode(&ClientHello { version: VERSION }).unwrap())
             .unwrap();
-        let hello = read(&mut stream).unwrap();
+        let hello: WorkerHello = read(&mut stream).unwrap();
+        let tenant = match &hello.token {
+            TokenState::Ready { tenant: Some(t) } => *t,
+            _ => TenantId::new(),
+        };
         Self {
+            tenant,
             stream,
             hello,
             next: 0,
@@ -229,6 +314,7 @@ impl Client {
     }
 
     pub fn init(&mut self, tenant: TenantId) -> Result<TokenFacts, WorkerError> {
+        self.tenant = tenant;
         match self.call(RequestBody::InitToken {
             tenant,
             label: "test".into(),
@@ -244,7 +330,11 @@ impl Client {
         key: KeyId,
         algorithm: KeyAlgorithm,
     ) -> Result<(Vec<u8>, KeyFacts), WorkerError> {
-        match self.call(RequestBody::GenerateKey { key, algorithm })? {
+        match self.call(RequestBody::GenerateKey {
+            tenant: self.tenant,
+            key,
+            algorithm,
+        })? {
             Reply::Key { spki, facts } => Ok((spki, facts)),
             other => panic!("{other:?}"),
         }
@@ -257,8 +347,19 @@ impl Client {
         }
     }
 
+    pub fn inventory(&mut self) -> Result<Inventory, WorkerError> {
+        let tenant = self.tenant;
+        match self.call(RequestBody::Inventory { tenant })? {
+            Reply::Inventory(found) => Ok(found),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn log_size(&mut self, key: KeyId) -> Result<u64, WorkerError> {
-        match self.call(RequestBody::OpenLog { key })? {
+        match self.call(RequestBody::OpenLog {
+            tenant: self.tenant,
+            key,
+        })? {
             Reply::Log { size } => Ok(size),
             other => panic!("{other:?}"),
         }
@@ -317,10 +418,12 @@ impl ServerLog {
             leaf_hashes.push(hash);
         }
         RequestBody::Advance {
+            tenant: self.tenant,
             key: self.key,
             checkpoint: self.note(),
             from_size,
             leaf_hashes,
+            uses: (from_size..self.edge.size()).collect(),
         }
     }
 
@@ -328,12 +431,14 @@ impl ServerLog {
     pub fn resync(&self, from: u64) -> RequestBody {
         let from = from as usize;
         RequestBody::Resync {
+            tenant: self.tenant,
             key: self.key,
             checkpoint: self.note(),
             consistency_proof: consistency(&self.hashes, from),
             base_size: 0,
             base_frontier: vec![],
             leaf_hashes: self.hashes.clone(),
+            uses: (0..self.edge.size()).collect(),
         }
     }
 
@@ -365,6 +470,7 @@ impl ServerLog {
         .encode()
         .unwrap();
         let request = SignRequest {
+            tenant: self.tenant,
             key: self.key,
             index: self.edge.size(),
             leaf: leaf.clone(),
@@ -387,6 +493,15 @@ impl ServerLog {
         )
         .encode()
         .unwrap()
+    }
+
+    /// Appends a leaf that the worker is told of but may not use.
+    pub fn elsewhere(&mut self, leaf: Vec<u8>) -> RequestBody {
+        let mut advance = self.append(&[leaf]);
+        if let RequestBody::Advance { uses, .. } = &mut advance {
+            uses.clear();
+        }
+        advance
     }
 
     /// Authorises, advances and signs.

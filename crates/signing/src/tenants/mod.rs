@@ -149,7 +149,7 @@ impl Service {
         };
         // The token first: a tenant without one could do nothing. If the commit fails, an empty
         // token that nobody names is left behind.
-        let token = self.hsm().create_token(id, &self.pins()).await?;
+        let token = self.hsm().create_token(id, &new.name, &self.pins()).await?;
         let mut submission = Submission::default();
         self.draft_new_tenant(&mut submission, id, &new.name, new.policy, Some(token), rid);
         if let Some(row) = issuer {
