@@ -15,5 +15,6 @@ mod neighbours;
 mod restore;
 mod signing;
 mod support;
+mod telemetry;
 mod tokens;
 mod trouble;

@@ -8,12 +8,15 @@
 
 pub mod auth;
 pub mod extract;
+mod measures;
+pub mod metrics;
 pub mod middleware;
 pub mod problem;
 pub mod routes;
 mod state;
 pub mod wire;
 
+pub use measures::ApiMeasures;
 pub use state::{Api, ApiConfig};
 
 use axum::Router;
@@ -67,7 +70,7 @@ struct Description;
 /// The whole router. The request id and the form of problems surround everything; admission and
 /// the time limit do not surround the health routes, so that they answer under load.
 pub fn router(api: &Api) -> Router {
-    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::middleware::from_fn_with_state;
     let (service, _) = routes::service().split_for_parts();
     let (health, _) = routes::health::routes().split_for_parts();
     service
@@ -76,7 +79,7 @@ pub fn router(api: &Api) -> Router {
         .merge(health)
         .fallback(async || Problem::not_found())
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::envelope))
+        .layer(from_fn_with_state(api.watch(), middleware::envelope))
         .with_state(api.clone())
 }
 

@@ -1,12 +1,15 @@
 //! What surrounds every handler, from the outside in: the request id and the one form of problems;
 //! panics; admission; the time limit.
 
+use crate::measures::ApiMeasures;
 use crate::problem::{Kind, Problem};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use countersign_core::RequestId;
-use http::{HeaderName, HeaderValue, header};
+use countersign_core::trace::{Attribute, Span, SpanRef, Trace, TraceId, Tracer};
+use countersign_signing::traced;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +19,60 @@ use tracing::Instrument as _;
 /// The request id's header.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives every request its id, every problem its body, every answer its headers, and our log one
-/// line. No path parameter, query or body reaches the log.
-pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
+/// W3C Trace Context §3.2.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Asked every few seconds by supervisors, and the same each time: not traced.
+const UNTRACED: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
+
+/// Where token exchanges are asked for.
+const EXCHANGE: &str = "/v1/token";
+
+/// What watches the requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Watch {
+    /// Counts.
+    pub(crate) measures: Arc<ApiMeasures>,
+    /// Spans.
+    pub(crate) tracer: Option<Arc<dyn Tracer>>,
+}
+
+impl Watch {
+    /// The request's span, and its trace's id for our log.
+    fn begin(&self, route: &str, headers: &HeaderMap) -> (Span, Option<TraceId>) {
+        let Some(tracer) = self.tracer.as_ref().filter(|_| !UNTRACED.contains(&route)) else {
+            return (Span::default(), None);
+        };
+        let caller = headers
+            .get(TRACEPARENT)
+            .and_then(|v| v.to_str().ok())
+            .and_then(SpanRef::from_traceparent);
+        let (span, trace) = Trace::request(tracer, caller);
+        (span, Some(trace))
+    }
+}
+
+/// A method by its name; what is none of HTTP's own has no name here (it would be the caller's text).
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "_OTHER",
+    }
+}
+
+/// Gives every request its id, every problem its body, every answer its headers, our log one line,
+/// and the metrics and traces what they count. No path parameter, query or body reaches any of them.
+pub(crate) async fn envelope(
+    State(watch): State<Watch>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id = request
         .headers()
         .get(X_REQUEST_ID)
@@ -33,16 +87,31 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(id.clone());
 
     let began = Instant::now();
-    let span = tracing::info_span!("request", request_id = %id, %method, %route);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let _under_way = watch.measures.came();
+    let (mut traced_span, trace) = watch.begin(&route, request.headers());
+    traced_span.say(|| Attribute::RequestId(id.clone()));
+    traced_span.say(|| Attribute::Method(method_name(&method)));
+    traced_span.say(|| Attribute::Route(route.as_str().into()));
+    let span = tracing::info_span!(
+        "request", request_id = %id, %method, %route, trace_id = tracing::field::Empty
+    );
+    if let Some(trace) = trace {
+        span.record("trace_id", tracing::field::display(trace));
+    }
+    let work = next.run(request).instrument(span.clone());
+    let mut response = traced(traced_span.trace(), work).await;
 
+    let mut problem_kind = None;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        problem_kind = Some(problem.kind());
         response = problem.response(&id);
     } else if response.status().is_client_error() || response.status().is_server_error() {
         // A library's own answer, unless a handler says that its body is meant (`Meant`).
         if response.extensions().get::<Meant>().is_none() {
             let allow = response.headers_mut().remove(header::ALLOW);
-            response = Problem::from_status(response.status()).response(&id);
+            let problem = Problem::from_status(response.status());
+            problem_kind = Some(problem.kind());
+            response = problem.response(&id);
             // RFC 9110 §15.5.6: a 405 says what is allowed.
             if let Some(allow) = allow {
                 response.headers_mut().insert(header::ALLOW, allow);
@@ -61,7 +130,15 @@ pub(crate) async fn envelope(mut request: Request, next: Next) -> Response {
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     );
-    let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took = began.elapsed();
+    watch
+        .measures
+        .answered(status, problem_kind, route == EXCHANGE, took);
+    traced_span.say(|| Attribute::Status(status));
+    if let Some(kind) = problem_kind {
+        traced_span.fail(kind.row().code);
+    }
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::info!(status, ms, "answered"));
     response
 }
@@ -119,7 +196,7 @@ mod tests {
     use super::*;
     use axum::Router;
     use axum::body::Body;
-    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use serde_json::Value;
     use tower::ServiceExt as _;
@@ -130,6 +207,10 @@ mod tests {
         let admission = Admission {
             places,
             timeout: Duration::from_millis(50),
+        };
+        let watch = Watch {
+            measures: Arc::default(),
+            tracer: None,
         };
         Router::new()
             .route("/ok", get(async || "ok"))
@@ -145,7 +226,7 @@ mod tests {
             .route("/plain", get(async || http::StatusCode::BAD_GATEWAY))
             .layer(from_fn_with_state(admission, admit))
             .layer(CatchPanicLayer::custom(panicked))
-            .layer(from_fn(envelope))
+            .layer(from_fn_with_state(watch, envelope))
     }
 
     async fn ask(app: Router, path: &str) -> (u16, http::HeaderMap, Value) {

@@ -1,10 +1,12 @@
 //! What all handlers share.
 
 use crate::auth::{FetchPolicy, IdTokenVerifier, IssuerKeys, ServiceTokens};
-use crate::middleware::Admission;
 use crate::problem::{Kind, Problem};
+use crate::measures::ApiMeasures;
+use crate::middleware::{Admission, Watch};
+use countersign_core::trace::Tracer;
 use countersign_core::{Clock, LogId};
-use countersign_signing::Service;
+use countersign_signing::{Service, current_trace, traced};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +32,8 @@ pub struct ApiConfig {
     pub signatures: usize,
     /// Longest an answer may take. What a handler began goes on.
     pub timeout: Duration,
+    /// Where spans go; `None`: nowhere.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 impl Default for ApiConfig {
@@ -41,6 +45,7 @@ impl Default for ApiConfig {
             concurrency: 512,
             signatures: 1024,
             timeout: Duration::from_secs(60),
+            tracer: None,
         }
     }
 }
@@ -58,6 +63,7 @@ struct Inner {
     admission: Admission,
     /// A place for each signature under way.
     signatures: Arc<Semaphore>,
+    watch: Watch,
     origin_prefix: String,
 }
 
@@ -89,6 +95,10 @@ impl Api {
             signatures: Arc::new(Semaphore::new(
                 config.signatures.max(countersign_signing::MAX_ITEMS),
             )),
+            watch: Watch {
+                measures: Arc::default(),
+                tracer: config.tracer.clone(),
+            },
             origin_prefix: config.origin_prefix.clone(),
         }))
     }
@@ -112,6 +122,16 @@ impl Api {
     /// Origin of a log of this deployment.
     pub(crate) fn log_origin(&self, log: LogId) -> String {
         format!("{}/{log}", self.0.origin_prefix)
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn measures(&self) -> &Arc<ApiMeasures> {
+        &self.0.watch.measures
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        self.0.watch.clone()
     }
 
     pub(crate) fn admission(&self) -> Admission {
@@ -146,7 +166,8 @@ impl Api {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         use tracing::Instrument as _;
-        match self.0.tasks.spawn(work.in_current_span()).await {
+        let work = traced(current_trace(), work.in_current_span());
+        match self.0.tasks.spawn(work).await {
             Ok(result) => result.map_err(Into::into),
             Err(e) => {
                 tracing::error!(panicked = e.is_panic(), "a request's task did not end");

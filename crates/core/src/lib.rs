@@ -10,9 +10,11 @@ pub mod facts;
 pub mod failpoint;
 pub mod ids;
 pub mod key_state;
+pub mod measure;
 pub mod names;
 pub mod ports;
 pub mod time;
+pub mod trace;
 
 pub use algorithms::{HashAlgorithm, KeyAlgorithm, SignatureScheme};
 pub use digest::Digest;

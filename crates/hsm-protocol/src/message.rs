@@ -1,7 +1,8 @@
 //! What is asked and answered.
 
 use crate::error::WorkerError;
-use countersign_core::ports::hsm::{Inventory, LogPins, SandboxMeasure, TokenFacts};
+use countersign_core::ports::hsm::{Inventory, LogPins, SandboxMeasure, Spent, TokenFacts};
+use countersign_core::trace::SpanRef;
 use countersign_core::{Digest, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId};
 use serde::{Deserialize, Serialize};
 
@@ -175,6 +176,8 @@ pub struct SignRequest {
     pub digest: Digest,
     /// Salt of that commitment.
     pub tbs_salt: [u8; 32],
+    /// The server's span, for log lines. Not part of what is checked: it decides nothing.
+    pub trace: Option<SpanRef>,
 }
 
 /// Good answers.
@@ -202,6 +205,8 @@ pub enum Reply {
     Signed {
         /// The signature.
         signature: Vec<u8>,
+        /// Where its time went: the worker has no network to report it by.
+        spent: Spent,
     },
     /// To `DestroyKey`.
     Destroyed,

@@ -208,6 +208,7 @@ fn handle(
                 deadline,
                 answer: answer.clone(),
                 token,
+                queued: Instant::now(),
             });
             None
         }

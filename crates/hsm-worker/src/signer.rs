@@ -11,6 +11,7 @@ use crate::spki::{digest_info, ecdsa_der};
 use crate::token::{EpochSession, Token};
 use countersign_core::failpoint;
 use countersign_core::{KeyAlgorithm, KeyId, SignatureScheme, TenantId};
+use countersign_core::ports::hsm::Spent;
 use countersign_hsm_protocol::message::SignRequest;
 use countersign_hsm_protocol::{ErrorClass, Reply, WorkerError};
 use cryptoki::mechanism::Mechanism;
@@ -50,6 +51,16 @@ pub enum Work {
     },
 }
 
+impl Work {
+    /// The trace of the request this is for.
+    fn trace_id(&self) -> Option<String> {
+        match self {
+            Self::Sign(request) => request.trace.map(|t| t.trace.to_string()),
+            _ => None,
+        }
+    }
+}
+
 /// Work, its deadline and who waits for it.
 #[derive(Debug)]
 pub struct Job {
@@ -61,6 +72,8 @@ pub struct Job {
     pub answer: Answer,
     /// Of which token.
     pub token: Arc<Token>,
+    /// When it was checked and put into the queue.
+    pub queued: Instant,
 }
 
 /// The bounded queue before the threads.
@@ -193,15 +206,19 @@ pub fn run(worker: &Worker) {
             deadline,
             answer,
             token,
+            queued,
         } = job;
+        let waited = queued.elapsed();
         let result = if Instant::now() >= deadline {
             Err(WorkerError::Expired)
         } else {
             // A panic ends this job and its session, not the thread.
-            catch_unwind(AssertUnwindSafe(|| signer.work(&token, &work))).unwrap_or_else(|_| {
-                signer.session = None;
-                Err(WorkerError::Internal("a panic; see the log".into()))
-            })
+            catch_unwind(AssertUnwindSafe(|| signer.work(&token, &work, waited))).unwrap_or_else(
+                |_| {
+                    signer.session = None;
+                    Err(WorkerError::Internal("a panic; see the log".into()))
+                },
+            )
         };
         let fatal = matches!(
             result,
@@ -211,7 +228,8 @@ pub fn run(worker: &Worker) {
             })
         );
         if let Err(error) = &result {
-            tracing::warn!(id = answer.id(), %error, "request failed");
+            let trace_id = work.trace_id();
+            tracing::warn!(id = answer.id(), trace_id, %error, "request failed");
         }
         failpoint::hit("worker.before-answer");
         answer.send(result);
@@ -233,10 +251,10 @@ struct Cached {
 }
 
 impl Signer<'_> {
-    fn work(&mut self, token: &Token, work: &Work) -> Result<Reply, WorkerError> {
+    fn work(&mut self, token: &Token, work: &Work, waited: Duration) -> Result<Reply, WorkerError> {
         let dir = &self.worker.dir;
         match work {
-            Work::Sign(request) => self.sign(token, request),
+            Work::Sign(request) => self.sign(token, request, waited),
             Work::Generate {
                 tenant,
                 key,
@@ -270,9 +288,14 @@ impl Signer<'_> {
         }
     }
 
-    fn sign(&mut self, token: &Token, request: &SignRequest) -> Result<Reply, WorkerError> {
+    fn sign(
+        &mut self,
+        token: &Token,
+        request: &SignRequest,
+        waited: Duration,
+    ) -> Result<Reply, WorkerError> {
         let dir = Arc::clone(&self.worker.dir);
-        let signature = self.retrying(token, |cached| {
+        let (signature, signing) = self.retrying(token, |cached| {
             let loaded = match cached.handles.get(&request.key) {
                 Some(loaded) => *loaded,
                 None => {
@@ -300,20 +323,32 @@ impl Signer<'_> {
                 _ => return Err(WorkerError::SchemeNotOfKey),
             };
             failpoint::hit("worker.before-c-sign");
+            let began = Instant::now();
             let raw = token
                 .raw()
                 .sign(&cached.open.session, &mechanism, loaded.handle, data)
                 .map_err(|e| crate::errors::module_error(&e))?;
+            let signing = began.elapsed();
             failpoint::hit("worker.after-c-sign");
             if loaded.algorithm.is_rsa() {
-                Ok(raw)
+                Ok((raw, signing))
             } else {
-                ecdsa_der(loaded.algorithm, &raw).ok_or_else(|| {
-                    WorkerError::Internal("the module's ECDSA signature has a wrong length".into())
-                })
+                ecdsa_der(loaded.algorithm, &raw)
+                    .map(|der| (der, signing))
+                    .ok_or_else(|| {
+                        WorkerError::Internal(
+                            "the module's ECDSA signature has a wrong length".into(),
+                        )
+                    })
             }
         })?;
-        Ok(Reply::Signed { signature })
+        Ok(Reply::Signed {
+            signature,
+            spent: Spent {
+                queued: waited,
+                signing,
+            },
+        })
     }
 
     /// Runs `f` in this thread's session, and once more where PKCS#11 says that only handle,

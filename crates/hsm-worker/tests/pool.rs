@@ -102,7 +102,9 @@ impl Setup {
 
     async fn sign(&mut self, seed: u8) -> Result<Vec<u8>, HsmError> {
         let order = self.authorise(seed);
-        self.pool.sign(self.tenant, order).await
+        let signed = self.pool.sign(self.tenant, order).await?;
+        assert!(signed.spent.signing > std::time::Duration::ZERO);
+        Ok(signed.signature)
     }
 
     async fn resync(&self) -> Result<(), HsmError> {
@@ -142,9 +144,10 @@ impl Setup {
         match self.pool.sign(self.tenant, order.clone()).await {
             Err(HsmError::LogBehind { .. }) => {
                 self.resync().await?;
-                self.pool.sign(self.tenant, order).await
+                let signed = self.pool.sign(self.tenant, order).await?;
+                Ok(signed.signature)
             }
-            other => other,
+            other => other.map(|signed| signed.signature),
         }
     }
 
@@ -161,6 +164,7 @@ fn order(r: SignRequest) -> SignOrder {
         scheme: r.scheme,
         digest: r.digest,
         tbs_salt: r.tbs_salt,
+        trace: None,
     }
 }
 
@@ -214,7 +218,7 @@ async fn many_callers_at_once() {
         ));
     }
     for (seed, task) in waiting {
-        let signature = task.await.unwrap().unwrap();
+        let signature = task.await.unwrap().unwrap().signature;
         if seed % 50 == 0 {
             assert!(openssl_verifies(
                 HashAlgorithm::Sha256,

@@ -21,6 +21,7 @@
 pub mod config;
 mod connection;
 mod errors;
+mod measures;
 mod pool;
 mod process;
 pub mod quarantine;

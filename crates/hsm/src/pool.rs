@@ -7,10 +7,10 @@ use crate::quarantine::Content;
 use crate::supervise::{Health, Watched, supervise};
 use async_trait::async_trait;
 use countersign_core::ports::hsm::{
-    GeneratedKey, Hsm, HsmError, Inventory, LogAdvance, LogPins, LogResync, SignOrder, TokenFacts,
-    TokenHealth,
+    GeneratedKey, Hsm, HsmError, Inventory, LogAdvance, LogPins, LogResync, SignOrder, Signed,
+    TokenFacts, TokenHealth,
 };
-use countersign_core::{KeyAlgorithm, KeyId, TenantId, TenantName};
+use countersign_core::{IsolationClass, KeyAlgorithm, KeyId, TenantId, TenantName};
 use countersign_hsm_protocol::message::SignRequest;
 use countersign_hsm_protocol::{Reply, RequestBody};
 use std::collections::HashMap;
@@ -101,6 +101,12 @@ impl WorkerPool {
             .cloned()
     }
 
+    /// All workers, for the report.
+    pub(crate) fn watched(&self) -> Vec<Arc<Watched>> {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        workers.values().map(|w| Arc::clone(&w.watched)).collect()
+    }
+
     fn route(&self, tenant: TenantId, worker: &Handle) {
         self.routes
             .write()
@@ -155,7 +161,20 @@ impl WorkerPool {
                         .map(|t| t.name.clone())
                         .unwrap_or_default(),
                 };
-                let watched = Arc::new(Watched::new(which, name));
+                let shared = match which {
+                    Which::Own(_) => false,
+                    Which::Existing(n) => self
+                        .config
+                        .existing
+                        .get(n)
+                        .is_some_and(|t| t.tenants.len() > 1),
+                };
+                let class = if shared {
+                    IsolationClass::SharedToken
+                } else {
+                    IsolationClass::ExclusiveToken
+                };
+                let watched = Arc::new(Watched::new(which, name, class));
                 self.tasks.spawn(supervise(
                     Arc::clone(&self.config),
                     Arc::clone(&watched),
@@ -315,7 +334,7 @@ impl Hsm for WorkerPool {
         }
     }
 
-    async fn sign(&self, tenant: TenantId, order: SignOrder) -> Result<Vec<u8>, HsmError> {
+    async fn sign(&self, tenant: TenantId, order: SignOrder) -> Result<Signed, HsmError> {
         let body = RequestBody::Sign(SignRequest {
             tenant,
             key: order.key,
@@ -324,12 +343,13 @@ impl Hsm for WorkerPool {
             scheme: order.scheme,
             digest: order.digest,
             tbs_salt: order.tbs_salt,
+            trace: order.trace,
         });
         match self
             .call(&self.worker(tenant).await?, body, self.config.call_deadline)
             .await?
         {
-            Reply::Signed { signature } => Ok(signature),
+            Reply::Signed { signature, spent } => Ok(Signed { signature, spent }),
             other => Err(unexpected(&other)),
         }
     }

@@ -5,6 +5,8 @@ use crate::connection::{self, Call, End};
 use crate::errors::to_port;
 use crate::process::{self, Running, Which};
 use crate::quarantine::Quarantine;
+use countersign_core::measure::Counter;
+use countersign_core::IsolationClass;
 use countersign_core::ports::hsm::{HsmError, SandboxMeasure};
 use countersign_hsm_protocol::TokenState;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,16 +37,21 @@ pub(crate) struct Watched {
     pub(crate) which: Which,
     /// In health and logs.
     pub(crate) name: String,
+    class: IsolationClass,
     pub(crate) quarantine: Arc<Quarantine>,
+    /// How often the worker was lost, or did not start.
+    pub(crate) lost: Counter,
     health: Mutex<Health>,
 }
 
 impl Watched {
-    pub(crate) fn new(which: Which, name: String) -> Self {
+    pub(crate) fn new(which: Which, name: String, class: IsolationClass) -> Self {
         Self {
             which,
             name,
+            class,
             quarantine: Arc::default(),
+            lost: Counter::default(),
             health: Mutex::new(Health::Starting),
         }
     }
@@ -54,6 +61,11 @@ impl Watched {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// The class of its token.
+    pub(crate) const fn class(&self) -> IsolationClass {
+        self.class
     }
 
     fn set(&self, health: Health) {
@@ -115,6 +127,7 @@ pub(crate) async fn supervise(
             pause = FIRST_PAUSE;
         }
         tracing::warn!(token, reason = %why, ?pause, "no worker");
+        watched.lost.inc();
         watched.set(Health::Down(why.clone()));
         if pause <= SHORT_PAUSE && matches!(why, HsmError::Unavailable(_)) {
             // A death or two: who calls now waits for the next worker.

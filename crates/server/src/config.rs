@@ -12,6 +12,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+mod telemetry;
+
+pub use telemetry::{Listen, Telemetry};
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +57,9 @@ pub struct Config {
     /// Logs of the process (not of the keys).
     #[serde(default)]
     pub log: Log,
+    /// Traces and metrics.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 /// `[tls]`
@@ -389,6 +396,7 @@ impl Config {
                 return Err((key, format!("{low} to {high}, not {value}")));
             }
         }
+        self.telemetry.check()?;
         for (n, ca) in self.cas.iter().enumerate() {
             if ca.name.is_empty() || self.cas.iter().take(n).any(|c| c.name == ca.name) {
                 return Err((
@@ -431,7 +439,8 @@ impl Config {
             .chain(&mut self.hsm.socket_dir)
             .chain(self.token.iter_mut().flat_map(Token::paths));
         let cas = self.cas.iter_mut().filter_map(|c| c.ca_file.as_mut());
-        for path in all.into_iter().chain(optional).chain(cas) {
+        let telemetry = self.telemetry.paths();
+        for path in all.into_iter().chain(optional).chain(cas).chain(telemetry) {
             *path = dir.join(&*path);
         }
         Ok(())
@@ -446,6 +455,7 @@ impl Config {
                 files::read_text(file)?;
             }
         }
+        self.telemetry.check_files()?;
         if self.hsm.mode == WorkerMode::Connect {
             // What belongs to the workers is theirs to check: their user's files.
             return Ok(());

@@ -8,7 +8,7 @@
 //! | [`files`] | secrets as files, private or refused |
 //! | [`init`] | a new deployment: keys, certificate, database, bootstrap credential |
 //! | [`tls`] | rustls with one provider |
-//! | [`telemetry`] | structured logs on standard error |
+//! | [`telemetry`] | structured logs on standard error, traces by OTLP, metrics for Prometheus |
 //! | [`serve`] | start, serve, drain |
 #![forbid(unsafe_code)]
 

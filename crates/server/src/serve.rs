@@ -2,6 +2,8 @@
 
 use crate::ServerError;
 use crate::config::{Config, SandboxMode, Token, WorkerMode};
+use crate::telemetry::metrics::{self, Metrics};
+use crate::telemetry::spans::{SpanCounts, Spans};
 use crate::{files, telemetry, tls};
 use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
@@ -10,6 +12,7 @@ use countersign_api::auth::FetchPolicy;
 use countersign_api::{Api, ApiConfig};
 use countersign_ca::{OrderClient, OrderClientConfig};
 use countersign_core::SystemClock;
+use countersign_core::measure::Report;
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::store::TenantStore as _;
 use countersign_hsm::{Connect, ExistingToken, PoolConfig, Sandbox, WorkerPool};
@@ -109,6 +112,9 @@ async fn with_parts(
         sealing,
     )
     .await?;
+    let counts = Arc::new(SpanCounts::default());
+    let spans = Spans::start(&config.telemetry, &service.node().to_string(), &counts)?;
+    let spans = spans.map(Arc::new);
     let api = Api::new(
         service.clone(),
         clock,
@@ -122,8 +128,17 @@ async fn with_parts(
             concurrency: config.limits.concurrency,
             signatures: config.limits.signatures,
             timeout: Duration::from_secs(config.limits.request_timeout_s),
+            tracer: spans.clone().map(|spans| spans as _),
         },
     );
+    let metrics = match &config.telemetry.metrics_listen {
+        Some(listen) => {
+            let others: Vec<Arc<dyn Report>> = vec![Arc::clone(pool) as _, counts];
+            let metrics = Arc::new(Metrics::new(service.clone(), &api, others));
+            Some(metrics::serve(listen, metrics)?)
+        }
+        None => None,
+    };
 
     let handle = Handle::new();
     let mut server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
@@ -182,8 +197,15 @@ async fn with_parts(
             Ok(())
         }
     };
+    if let Some(stop) = metrics {
+        stop();
+    }
     if !service.drain(config.drain()).await {
         tracing::warn!("what was still open is closed as unknown at the next start");
+    }
+    if let Some(spans) = spans {
+        // It blocks until the last spans are sent, or its time is over.
+        let _ = tokio::task::spawn_blocking(move || spans.stop()).await;
     }
     result
 }

@@ -8,6 +8,7 @@
 //! - `tenants` — tenants, issuers, members, grants;
 //! - `logs` — what auditors read; `recovery` — what a crash left open;
 //! - `claims` — idempotency keys met;
+//! - `measures` — what is counted, and the request's trace;
 //! - `history` — an old copy of the database writes nothing;
 //! - `standing` — a node that stalled past its lease lets nothing out.
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod error;
 mod history;
 mod keys;
 mod logs;
+mod measures;
 mod recovery;
 mod sequencer;
 mod service;
@@ -34,6 +36,7 @@ pub use caller::Caller;
 pub use enrolment::ExportedRequest;
 pub use error::SigningError;
 pub use keys::KeyView;
+pub use measures::{CertificateLabel, Measures, RefusalReason, current_trace, traced};
 pub use recovery::Recovered;
 pub use service::{Ports, Readiness, Service, ServiceKeys, Settings};
 pub use service_keys::{SealingKey, ServiceSecrets, ServiceTokenKey};

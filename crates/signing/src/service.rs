@@ -3,6 +3,7 @@
 use crate::claims::Met;
 use crate::denials::Denials;
 use crate::history::Compared;
+use crate::measures::Measures;
 use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
 use crate::service_keys::{ServiceSecrets, ServiceTokenKey};
 use crate::snapshot::Snapshots;
@@ -93,6 +94,7 @@ struct Inner {
     answers: Answers,
     met: Met,
     standing: Standing,
+    measures: Arc<Measures>,
     tasks: TaskTracker,
     stopping: AtomicBool,
     /// When the database was probed last, and what it said.
@@ -136,6 +138,7 @@ impl Service {
         let secrets = ServiceSecrets::load(&*ports.store, sealing, &*ports.clock).await?;
         let node = NodeId::new();
         let standing = join(&settings, &ports, node).await?;
+        let measures = Arc::new(Measures::default());
         let sequencer = Sequencer::start(
             SequencerConfig {
                 origin_prefix: settings.origin_prefix.clone(),
@@ -145,6 +148,7 @@ impl Service {
             ports.hsm.clone(),
             ports.clock.clone(),
             *secrets.log_seed(),
+            measures.clone(),
         );
         let service = Self(Arc::new(Inner {
             settings,
@@ -158,6 +162,7 @@ impl Service {
             answers: Answers::default(),
             met: Met::default(),
             standing,
+            measures,
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             probed: tokio::sync::Mutex::default(),
@@ -198,6 +203,12 @@ impl Service {
         };
         // A node that leaves work open does not say goodbye: its lease says when it is dead.
         tokio::time::timeout(deadline, rest).await == Ok(true)
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn measures(&self) -> &Arc<Measures> {
+        &self.0.measures
     }
 
     /// What others pin.
@@ -294,7 +305,9 @@ impl Service {
         &self.0.tasks
     }
 
-    pub(crate) fn node(&self) -> NodeId {
+    /// This run of this process.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
         self.0.node
     }
 
@@ -350,6 +363,8 @@ impl Service {
     /// Key logs' checkpoints enter their tenant's log: a subscriber finds a key they were never told
     /// of. Never on the signing path.
     async fn copy_checkpoints(&self) {
+        let mut all = true;
+        self.measures().copying();
         for (key, (tenant, origin, size, root)) in self.0.sequencer.take_moved() {
             let submission = Submission {
                 drafts: vec![Draft {
@@ -371,7 +386,9 @@ impl Service {
                 self.0
                     .sequencer
                     .moved_still(key, (tenant, origin, size, root));
+                all = false;
             }
         }
+        self.measures().copied(all);
     }
 }

@@ -104,6 +104,7 @@ impl Service {
                 Ok(database) => {
                     self.standing().renewed(asked, lease);
                     self.standing().skewed(self.clock().now(), database);
+                    self.measures().skew_us.set(self.standing().skew());
                 }
                 Err(CommitError::Buried) => {
                     self.sequencer().freeze(&SigningError::Buried);

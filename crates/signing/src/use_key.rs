@@ -3,14 +3,17 @@
 //! consumed. Nothing else in the service calls the token's `sign`.
 
 use crate::caller::Caller;
+use crate::measures::{Content, OutcomeLabel, RefusalReason, SchemeLabel, current_trace};
 use crate::sequencer::{ClaimDraft, DetailsDraft, Draft, NEAR, Placed, Refused, Submission};
 use crate::service_keys::random;
 use crate::sign::SignedItem;
 use crate::{Service, SigningError};
 use countersign_core::failpoint;
-use countersign_core::ports::hsm::{HsmError, LogResync, SignOrder};
+use countersign_core::measure::Label as _;
+use countersign_core::ports::hsm::{HsmError, LogResync, SignOrder, Spent};
 use countersign_core::ports::rows::{ClaimKey, ClaimState, KeyRow};
 use countersign_core::ports::store::Guard;
+use countersign_core::trace::{Attribute, SpanName, Trace};
 use countersign_core::{Digest, KeyId, LogId, RequestId, SignatureScheme, TenantId};
 use countersign_signing_log::commitment::{
     LABEL_ARTIFACT, LABEL_CALLER, LABEL_TBS, Opening, Salt, digest_text,
@@ -24,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How often a worker that fell behind is brought up before we give up.
 const SYNC_ROUNDS: usize = 8;
@@ -91,6 +95,7 @@ struct Asked {
     key: KeyId,
     public: Arc<PublicKey>,
     scheme: SignatureScheme,
+    content: ContentKind,
     digest: Digest,
     tbs: Opening,
     artifact: Option<Opening>,
@@ -109,6 +114,8 @@ pub(crate) struct Performed {
     pub checkpoint: Arc<str>,
     /// Under which scheme.
     pub scheme: SignatureScheme,
+    /// What it is counted under.
+    counts: (SchemeLabel, Content),
     close: Close,
 }
 
@@ -161,10 +168,10 @@ impl Service {
             .map(|asked| {
                 let asked = asked?;
                 let mut placed = placed.next().ok_or_else(missing)??;
-                Ok(Authorised {
-                    placed: placed.pop().ok_or_else(missing)?,
-                    asked,
-                })
+                let placed = placed.pop().ok_or_else(missing)?;
+                self.measures().authorisations.inc(asked.content.into());
+                self.measures().open.add(1);
+                Ok(Authorised { placed, asked })
             })
             .collect()
     }
@@ -246,6 +253,7 @@ impl Service {
             key: u.key.id,
             public,
             scheme: u.scheme,
+            content: u.content,
             digest: u.tbs,
             tbs,
             artifact,
@@ -273,9 +281,18 @@ impl Service {
             scheme: a.scheme,
             digest: a.digest.clone(),
             tbs_salt: a.tbs.salt.0,
+            trace: None,
         };
+        let trace = current_trace();
         failpoint::hit("server.before-worker");
-        let signature = match self.sign_with(a.tenant, order).await {
+        let mut span = trace.span(SpanName::Worker);
+        span.say(|| Attribute::Scheme(a.scheme));
+        let signed = self.sign_with(a.tenant, order, &span.trace()).await;
+        if let Err(failure) = &signed {
+            span.fail(RefusalReason::from(&failure.error).label());
+        }
+        drop(span);
+        let signature = match signed {
             Ok(s) => s,
             Err(Failure { error, unknown }) => {
                 let result = if unknown {
@@ -294,11 +311,13 @@ impl Service {
             }
         };
         failpoint::hit("server.after-worker");
+        let mut span = trace.span(SpanName::Verify);
         if a.public
             .verify_digest(a.scheme, &a.digest, &signature)
             .is_err()
         {
             // The signature is destroyed here: it is neither answered nor stored.
+            span.fail("signature-invalid");
             self.close(
                 close,
                 OutcomeResult::Failed,
@@ -310,6 +329,7 @@ impl Service {
                 "the token returned a signature that does not verify".into(),
             ));
         }
+        drop(span);
         failpoint::hit("server.after-verify");
         let receipt = Receipt {
             leaf: placed.leaf,
@@ -325,6 +345,7 @@ impl Service {
             origin: placed.origin.to_string(),
             checkpoint: placed.checkpoint,
             scheme: a.scheme,
+            counts: (SchemeLabel(a.scheme), a.content.into()),
             close,
         })
     }
@@ -351,6 +372,8 @@ impl Service {
             );
             return Err(e);
         }
+        let (scheme, content) = performed.counts;
+        self.measures().signatures.inc(scheme, content);
         let hash: [u8; 32] = Sha256::digest(&performed.signature).into();
         let state = match (&performed.close.claim, answer) {
             (Some(claim), Some((item, answer))) => {
@@ -410,6 +433,8 @@ impl Service {
                 match service.sequencer().write_surely(submission).await {
                     // Closed already: a commit of unknown result had been made after all.
                     Ok(_) | Err(Refused::Closed) => {
+                        service.measures().outcomes.inc(OutcomeLabel::from(result));
+                        service.measures().open.add(-1);
                         failpoint::hit("server.after-outcome");
                         if let Some(claim) = &close.claim {
                             service.answers().remove(&claim.key);
@@ -417,8 +442,14 @@ impl Service {
                         return;
                     }
                     // Another node closes what we left, as unknown.
-                    Err(Refused::Error(SigningError::Buried)) => return,
-                    Err(_) if service.stopping() => return,
+                    Err(Refused::Error(SigningError::Buried)) => {
+                        service.measures().open.add(-1);
+                        return;
+                    }
+                    Err(_) if service.stopping() => {
+                        service.measures().open.add(-1);
+                        return;
+                    }
                     Err(e) => {
                         tracing::warn!(log = %close.log, index = close.index, error = ?e, "outcome leaf waits");
                         tokio::time::sleep(wait).await;
@@ -430,10 +461,20 @@ impl Service {
     }
 
     /// The token's `sign`, bringing its worker up to date where it fell behind.
-    async fn sign_with(&self, tenant: TenantId, order: SignOrder) -> Result<Vec<u8>, Failure> {
+    async fn sign_with(
+        &self,
+        tenant: TenantId,
+        mut order: SignOrder,
+        trace: &Trace,
+    ) -> Result<Vec<u8>, Failure> {
+        order.trace = trace.here();
         for _ in 0..SYNC_ROUNDS {
+            let began = Instant::now();
             match self.hsm().sign(tenant, order.clone()).await {
-                Ok(signature) => return Ok(signature),
+                Ok(signed) => {
+                    self.worked(trace, began, signed.spent);
+                    return Ok(signed.signature);
+                }
                 // The worker refused before use: the authorisation is still good.
                 Err(HsmError::LogBehind { size }) => self
                     .bring_up(tenant, order.key, size, order.index)
@@ -462,6 +503,22 @@ impl Service {
             ),
             unknown: false,
         })
+    }
+
+    /// Counts a worker's call. The worker has no network and its clock is not compared with ours: it
+    /// says how long its steps took, and they are shown in the middle of the call.
+    fn worked(&self, trace: &Trace, began: Instant, spent: Spent) {
+        let whole = began.elapsed();
+        let measures = self.measures();
+        measures.worker.observe(whole);
+        measures.worker_queue.observe(spent.queued);
+        measures.hsm.observe(spent.signing);
+        if trace.is_on() {
+            let inside = spent.queued.saturating_add(spent.signing);
+            let arrived = began + whole.saturating_sub(inside) / 2;
+            trace.past(SpanName::WorkerQueue, arrived, spent.queued);
+            trace.past(SpanName::WorkerSign, arrived + spent.queued, spent.signing);
+        }
     }
 
     /// Brings a worker that remembers `size` leaves up to the head.

@@ -3,9 +3,11 @@
 use crate::{
     Digest, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId, TenantName,
 };
+use crate::trace::SpanRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a worker pins when a token is made, for ever: it believes only checkpoints of logs named
 /// `<origin_prefix>/<key id>` signed by one of these keys.
@@ -100,6 +102,26 @@ pub struct SignOrder {
     pub digest: Digest,
     /// Salt of that commitment.
     pub tbs_salt: [u8; 32],
+    /// The span that asks, for the worker's log lines; it decides nothing.
+    pub trace: Option<SpanRef>,
+}
+
+/// A signature and what it took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// ECDSA as DER.
+    pub signature: Vec<u8>,
+    /// Where its time went.
+    pub spent: Spent,
+}
+
+/// Where a signature's time went in the worker, by the worker's own clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Waiting for a session.
+    pub queued: Duration,
+    /// In the module's `C_Sign`.
+    pub signing: Duration,
 }
 
 /// What a worker found in its token.
@@ -176,7 +198,7 @@ pub trait Hsm: Send + Sync + 'static {
     async fn resync(&self, tenant: TenantId, resync: LogResync) -> Result<(), HsmError>;
 
     /// Uses the key once, for the authorisation named. ECDSA signatures come as DER.
-    async fn sign(&self, tenant: TenantId, order: SignOrder) -> Result<Vec<u8>, HsmError>;
+    async fn sign(&self, tenant: TenantId, order: SignOrder) -> Result<Signed, HsmError>;
 
     /// Deletes the key pair from the token.
     async fn destroy_key(&self, tenant: TenantId, key: KeyId) -> Result<(), HsmError>;

@@ -342,7 +342,7 @@ impl Client {
 
     pub fn sign(&mut self, request: SignRequest) -> Result<Vec<u8>, WorkerError> {
         match self.call(RequestBody::Sign(request))? {
-            Reply::Signed { signature } => Ok(signature),
+            Reply::Signed { signature, .. } => Ok(signature),
             other => panic!("{other:?}"),
         }
     }
@@ -477,6 +477,7 @@ impl ServerLog {
             scheme,
             digest,
             tbs_salt: salt,
+            trace: None,
         };
         (leaf, request)
     }

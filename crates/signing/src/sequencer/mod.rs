@@ -11,9 +11,12 @@ mod heads;
 mod plan;
 
 use crate::SigningError;
+use crate::measures::{CommitLabel, Measures, RefusalReason, current_trace};
+use countersign_core::measure::Label as _;
 use countersign_core::ports::hsm::{Hsm, LogAdvance};
 use countersign_core::ports::rows::{ClaimKey, ClaimState, LogKind};
 use countersign_core::ports::store::{CommitError, Effect, Flush, Guard, Store, Wanted};
+use countersign_core::trace::{Attribute, Shared, SpanName};
 use countersign_core::{Clock, KeyId, LogId, Micros, NodeId, TenantId};
 use countersign_signing_log::Hash;
 use countersign_signing_log::leaf::LeafBody;
@@ -23,7 +26,7 @@ use plan::Plan;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Messages that may wait (a batch is one): beyond it callers get [`SigningError::Busy`].
@@ -114,6 +117,8 @@ pub(crate) struct Submission {
     /// Nobody waits for it: it may stay for [`LINGER`], to share a commit with what somebody does
     /// wait for.
     pub patient: bool,
+    /// The span that waits, where there is one.
+    pub waiting: Shared,
 }
 
 /// Where a leaf landed.
@@ -142,6 +147,18 @@ pub(crate) enum Refused {
     Closed,
     /// Everything else.
     Error(SigningError),
+}
+
+impl Refused {
+    /// For a span: which kind.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::ClaimTaken => "claim-taken",
+            Self::Closed => "closed",
+            Self::Error(e) => RefusalReason::from(e).label(),
+        }
+    }
 }
 
 impl From<Refused> for SigningError {
@@ -192,6 +209,7 @@ pub(crate) type Moved = Arc<Mutex<HashMap<KeyId, (TenantId, String, u64, Hash)>>
 pub(crate) struct Sequencer {
     tx: mpsc::Sender<Message>,
     moved: Moved,
+    measures: Arc<Measures>,
     frozen: Arc<OnceLock<SigningError>>,
 }
 
@@ -203,6 +221,7 @@ impl Sequencer {
         hsm: Arc<dyn Hsm>,
         clock: Arc<dyn Clock>,
         log_seed: [u8; 32],
+        measures: Arc<Measures>,
     ) -> Self {
         let (tx, rx) = mpsc::channel(QUEUE);
         let moved = Moved::default();
@@ -214,11 +233,17 @@ impl Sequencer {
             clock,
             heads,
             moved: moved.clone(),
+            measures: measures.clone(),
             suspects: Vec::new(),
             frozen: Arc::clone(&frozen),
         };
         tokio::spawn(task.run(rx));
-        Self { tx, moved, frozen }
+        Self {
+            tx,
+            moved,
+            measures,
+            frozen,
+        }
     }
 
     /// From now on nothing is written in this run, for this reason.
@@ -237,17 +262,27 @@ impl Sequencer {
     }
 
     /// Writes and waits until it is durable.
-    pub(crate) async fn write(&self, submission: Submission) -> Result<Vec<Placed>, Refused> {
+    pub(crate) async fn write(&self, mut submission: Submission) -> Result<Vec<Placed>, Refused> {
         self.open()?;
+        let began = Instant::now();
+        let mut span = current_trace().span(SpanName::Commit);
+        submission.waiting = Shared::by(&span);
+        let waiting = submission.waiting.clone();
         let (reply, answer) = oneshot::channel();
         self.tx
             .try_send(Message::Write(vec![(submission, reply)]))
             .map_err(|_| Refused::Error(SigningError::Busy))?;
-        answer.await.map_err(|_| {
+        let written = answer.await.map_err(|_| {
             Refused::Error(SigningError::Unavailable(
                 "the log writer has stopped".into(),
             ))
-        })?
+        })?;
+        waiting.link(&mut span);
+        match &written {
+            Ok(_) => self.measures.commit_wait.observe(began.elapsed()),
+            Err(refused) => span.fail(refused.code()),
+        }
+        written
     }
 
     /// As [`Self::write`] for several at once, each on its own feet: they reach the writer
@@ -377,6 +412,7 @@ struct Writer {
     clock: Arc<dyn Clock>,
     heads: Heads,
     moved: Moved,
+    measures: Arc<Measures>,
     /// Authorisations of a commit whose result is not known.
     suspects: Vec<plan::Suspect>,
     frozen: Arc<OnceLock<SigningError>>,
@@ -438,15 +474,28 @@ impl Writer {
     /// Commits the batch; items that cannot be part of it are answered and left out.
     async fn flush(&mut self, mut batch: Vec<(Submission, Reply)>) {
         while !batch.is_empty() {
+            let began = Instant::now();
             let Some((flush, plan)) = self.plan(&mut batch).await else {
                 continue;
             };
             let commit = plan.commit.clone();
             countersign_core::failpoint::hit("server.before-commit");
+            let mut span = Shared::step(SpanName::Flush, batch.iter().map(|(s, _)| &s.waiting));
+            span.since(began);
+            span.say(|| Attribute::Submissions(batch.len() as u64));
             let result = flush.commit(self.clock.now(), commit).await;
-            if result.is_err() {
-                self.heads.forget_unborn();
+            self.measures.commit.observe(began.elapsed());
+            self.measures.commit_size.observe_value(batch.len() as u64);
+            match &result {
+                Ok(()) => self.measures.committed(),
+                Err(e) => {
+                    let label = CommitLabel::from(e);
+                    self.measures.commits.inc(label);
+                    span.fail(label.label());
+                    self.heads.forget_unborn();
+                }
             }
+            drop(span);
             match result {
                 Ok(()) => {
                     countersign_core::failpoint::hit("server.after-commit");
@@ -606,6 +655,7 @@ impl Writer {
             );
             if log.kind == LogKind::Key {
                 let key = KeyId(log.log.0);
+                self.measures.key_log_moved();
                 self.hsm.advance(
                     log.tenant,
                     LogAdvance {

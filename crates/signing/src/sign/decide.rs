@@ -9,6 +9,7 @@ use countersign_content::{ContentRefusal, Parsed};
 use countersign_core::{RequestId, SignerLabel, SignerName};
 use countersign_grants::GrantRequest;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// An item that may be signed.
 pub(super) struct Judged {
@@ -17,6 +18,9 @@ pub(super) struct Judged {
     /// something answered before that was replaced. If it is none, this is why it is refused.
     pub only_repeat: Option<SigningError>,
 }
+
+/// A version of the tenant, and what was decided on it.
+pub(super) type Decision = (Arc<SignerSnapshot>, Decided);
 
 /// Items with what was decided of each.
 type Decided = Vec<(usize, Result<Judged, SigningError>)>;
@@ -43,7 +47,8 @@ impl Service {
         &self,
         ask: &Ask,
         items: &[usize],
-    ) -> Result<(Arc<SignerSnapshot>, Decided), SigningError> {
+    ) -> Result<Decision, SigningError> {
+        let began = Instant::now();
         let known = self.snapshot(ask.caller.tenant, &ask.signer.signer).await?;
         let mut decided = self.judge_all(&known, ask, items);
         let mut on = known;
@@ -60,6 +65,7 @@ impl Service {
         for refused in decided.iter().filter_map(|(_, r)| r.as_ref().err()) {
             self.log_refusal(&ask.caller, &ask.signer.signer, refused, &ask.rid);
         }
+        self.measures().decide.observe(began.elapsed());
         Ok((on, decided))
     }
 

@@ -11,6 +11,7 @@ mod decide;
 mod stored;
 
 use crate::caller::Caller;
+use crate::measures::{RefusalReason, current_trace, traced};
 use crate::sequencer::Refused;
 use crate::snapshot::SignerSnapshot;
 use crate::use_key::{Authorised, ClaimUse, KeyUse};
@@ -18,6 +19,8 @@ use crate::{Service, SigningError};
 use claim::{Claim, Claims};
 use countersign_content::{ContentType, Submission};
 use countersign_core::failpoint;
+use countersign_core::measure::Label as _;
+use countersign_core::trace::{Attribute, Span, SpanName};
 use countersign_core::ports::rows::CertificateRow;
 use countersign_core::{
     HashAlgorithm, KeyAlgorithm, KeyId, RequestId, SignatureScheme, SignerName,
@@ -27,7 +30,9 @@ use decide::Judged;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stored::StoredAnswer;
+use std::time::Instant;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 pub use claim::MAX_IDEMPOTENCY_KEY;
 
@@ -136,9 +141,22 @@ impl Service {
         });
         // From here a client's disconnect cancels nothing: the work has a task of its own.
         let service = self.clone();
-        let task = self
-            .tasks()
-            .spawn(async move { service.sign_in_task(ask).await });
+        let began = Instant::now();
+        self.measures().batch.observe_value(ask.items.len() as u64);
+        let work = async move {
+            let result = service.sign_in_task(ask).await;
+            match &result {
+                Ok(items) => {
+                    for item in items {
+                        service.measures().signed(began, item);
+                    }
+                }
+                Err(_) => service.measures().signed(began, &result),
+            }
+            result
+        };
+        let work = traced(current_trace(), work.in_current_span());
+        let task = self.tasks().spawn(work);
         task.await
             .map_err(|e| SigningError::Internal(format!("the signing task: {e}")))?
     }
@@ -148,11 +166,16 @@ impl Service {
         self.token_for_signer(&ask, &first)?;
         drop(first);
 
+        let trace = current_trace();
         let mut results = Results::new(ask.items.len());
         let mut waiting: Vec<usize> = (0..ask.items.len()).collect();
         let mut under_way: Vec<(usize, JoinHandle<ItemResult>)> = Vec::new();
         for _ in 0..DECISIONS {
-            let (snapshot, judged) = match self.decide(&ask, &waiting).await {
+            let mut span = trace.span(SpanName::Decide);
+            let decided = self.decide(&ask, &waiting).await;
+            tell_decision(&mut span, &decided);
+            drop(span);
+            let (snapshot, judged) = match decided {
                 Ok(decided) => decided,
                 Err(e) => {
                     results.fail(&std::mem::take(&mut waiting), &e);
@@ -166,9 +189,11 @@ impl Service {
                 .await;
             for (item, authorised) in authorised {
                 let (service, ask, snapshot) = (self.clone(), ask.clone(), snapshot.clone());
+                let work =
+                    async move { service.perform_item(&ask, &snapshot, authorised).await };
                 let task = self
                     .tasks()
-                    .spawn(async move { service.perform_item(&ask, &snapshot, authorised).await });
+                    .spawn(traced(current_trace(), work.in_current_span()));
                 under_way.push((item, task));
             }
             waiting = again;
@@ -222,7 +247,10 @@ impl Service {
         let mut ready = Vec::with_capacity(allowed.len());
         for (item, judged) in allowed {
             match (known.remove(&item), judged.only_repeat) {
-                (Some(Ok(Claim::Answered(answer))), _) => results.put(item, Ok(answer)),
+                (Some(Ok(Claim::Answered(answer))), _) => {
+                    self.measures().repeats.inc();
+                    results.put(item, Ok(answer));
+                }
                 (Some(Err(e)), _) => results.put(item, Err(e)),
                 // No repeat: then it is refused like any other such content.
                 (_, Some(refused)) => {
@@ -318,6 +346,7 @@ impl Service {
             return Err(SigningError::Internal("a use without a certificate".into()));
         };
         let performed = self.perform(authorised).await?;
+        let _span = current_trace().span(SpanName::Answer);
         let item = Arc::new(SignedItem {
             signature: performed.signature.clone(),
             scheme: performed.scheme,
@@ -335,6 +364,20 @@ impl Service {
         self.settle(performed, stored)?;
         failpoint::hit("server.before-answer");
         Ok(item)
+    }
+}
+
+/// Says on the span what was decided: the content's type, or why not, of the first item.
+fn tell_decision(span: &mut Span, decided: &Result<decide::Decision, SigningError>) {
+    match decided {
+        Err(refused) => span.fail(RefusalReason::from(refused).label()),
+        Ok((_, items)) => match items.first() {
+            Some((_, Ok(judged))) => {
+                span.say(|| Attribute::Content(judged.parsed.content.as_str()));
+            }
+            Some((_, Err(refused))) => span.fail(RefusalReason::from(refused).label()),
+            None => {}
+        },
     }
 }
 

@@ -1,4 +1,8 @@
-//! Structured logs on standard error. Standard output belongs to the one line that says ready.
+//! Structured logs on standard error; traces ([`spans`]) and metrics ([`metrics`]) where the
+//! configuration asks for them. Standard output belongs to the one line that says ready.
+
+pub mod metrics;
+pub mod spans;
 
 use crate::ServerError;
 use crate::config::{Log, LogFormat};
