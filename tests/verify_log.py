@@ -283,6 +283,14 @@ SCHEMA = {
         ("key", is_text), ("certificate_sha256", is_hash), ("serial", is_text),
         ("not_before", is_number), ("not_after", is_number), ("issuer", is_text),
     ],
+    "certificate-status": [
+        ("key", is_text), ("certificate_sha256", is_hash),
+        ("status", one_of("good", "on-hold", "revoked")), ("revoked_at?", is_number),
+        ("reason?", is_text), ("crl_number?", is_text), ("this_update", is_number),
+    ],
+    "certificate-ending": [
+        ("key", is_text), ("certificate_sha256", is_hash), ("not_after", is_number)
+    ],
     "grant-added": [("grant", is_text), ("signer", is_text), ("grant_sha256", is_hash)],
     "grant-removed": [("grant", is_text), ("signer", is_text)],
     "denied": [
@@ -349,6 +357,10 @@ def read_leaf(entry):
             raise Bad("content and asserted contradict each other")
     if kind == "outcome" and (leaf["result"] == "signed") != ("signature_sha256" in leaf):
         raise Bad("result and signature_sha256 contradict each other")
+    if kind == "certificate-status":
+        for member in ("revoked_at", "reason"):
+            if (leaf["status"] == "good") == (member in leaf):
+                raise Bad(f"status and {member} contradict each other")
     return leaf
 
 

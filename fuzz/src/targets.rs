@@ -7,6 +7,7 @@ use countersign_content::{Submission, authenticode, digest_of, parse};
 use countersign_core::HashAlgorithm;
 use countersign_formats::Existing;
 use countersign_formats::pe::PeFile;
+use countersign_x509::crl::{CertificateList, Status};
 
 const HASH: HashAlgorithm = HashAlgorithm::Sha256;
 
@@ -57,5 +58,21 @@ pub fn content_cms(bytes: &[u8]) {
         assert!(parsed.typed);
         assert_eq!(parsed.tbs, digest_of(HASH, bytes));
         assert!(parsed.artifact.is_some());
+    }
+}
+
+/// A revocation list: every entry can be walked through and is found again.
+pub fn x509_crl(bytes: &[u8]) {
+    let Ok(list) = CertificateList::from_der(bytes.to_vec()) else {
+        return;
+    };
+    assert!(!list.older_than(&list.seen()));
+    let mut serials = Vec::new();
+    list.for_each(|serial, _, _| serials.push(serial.to_vec()));
+    assert_eq!(serials.len(), list.len());
+    let found = list.find(&serials.iter().cloned().collect());
+    for serial in serials.iter().take(64) {
+        assert_ne!(list.status_of(serial), Status::Good);
+        assert_eq!(found.get(serial), Some(&list.status_of(serial)));
     }
 }

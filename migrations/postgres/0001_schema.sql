@@ -137,10 +137,57 @@ CREATE TABLE orders (
   problem   text,
   created   bigint NOT NULL,
   updated   bigint NOT NULL,
+  -- When the CA is asked next without anybody waiting.
+  next_poll bigint,
   PRIMARY KEY (tenant_id, order_id),
   FOREIGN KEY (tenant_id, key_id) REFERENCES keys (tenant_id, key_id)
 );
+CREATE INDEX orders_by_poll ON orders (next_poll) WHERE next_poll IS NOT NULL;
 CREATE INDEX orders_by_key ON orders (tenant_id, key_id);
+
+-- One row a list: shared by all tenants whose certificates name it, so it is nobody's.
+CREATE TABLE revocation_lists (
+  -- SHA-256 of the issuing CA's certificate, and that certificate, DER.
+  issuer      bytea  NOT NULL CHECK (length(issuer) = 32),
+  -- The URLs that certificates name, one a line.
+  urls        text   COLLATE "C" NOT NULL,
+  certificate bytea  NOT NULL,
+  -- When some node fetches it next; moved by compare-and-swap, so that one node alone does.
+  next_poll   bigint NOT NULL,
+  -- When a good list was last fetched and everybody looked up in it.
+  good        bigint,
+  -- Of the newest list seen: an older one is refused.
+  this_update bigint,
+  number      bytea,
+  -- Why the last try came to nothing.
+  problem     text,
+  PRIMARY KEY (issuer, urls)
+);
+CREATE INDEX revocation_lists_by_poll ON revocation_lists (next_poll);
+
+-- One row a key: the certificate in use, and what is known of it.
+CREATE TABLE certificate_status (
+  tenant_id   uuid    NOT NULL,
+  key_id      uuid    NOT NULL,
+  sha256      bytea   NOT NULL CHECK (length(sha256) = 32),
+  serial      text    NOT NULL,
+  not_after   bigint  NOT NULL,
+  -- Which list. (SQLite has NULL for certificates installed before this table was made.)
+  list_issuer bytea   CHECK (length(list_issuer) = 32),
+  list_urls   text    COLLATE "C",
+  status      text    NOT NULL,
+  since       bigint  NOT NULL,
+  checked     bigint,
+  revoked_at  bigint,
+  reason      text,
+  warned      boolean NOT NULL,
+  PRIMARY KEY (tenant_id, key_id),
+  FOREIGN KEY (tenant_id, key_id) REFERENCES keys (tenant_id, key_id),
+  CHECK ((list_issuer IS NULL) = (list_urls IS NULL))
+);
+CREATE INDEX certificate_status_by_list
+  ON certificate_status (list_issuer, list_urls, not_after, key_id);
+CREATE INDEX certificate_status_by_end ON certificate_status (not_after, key_id);
 
 -------------------------------------------------------------------------------------------- logs
 
@@ -316,6 +363,10 @@ END $$;
 CREATE POLICY directory ON tenants FOR SELECT USING (countersign_scope('directory'));
 CREATE POLICY housekeeping ON open_authorisations FOR SELECT
   USING (countersign_scope('housekeeping'));
+CREATE POLICY housekeeping ON certificate_status FOR SELECT
+  USING (countersign_scope('housekeeping'));
+CREATE POLICY housekeeping ON keys FOR SELECT USING (countersign_scope('housekeeping'));
+CREATE POLICY housekeeping ON orders FOR SELECT USING (countersign_scope('housekeeping'));
 CREATE POLICY housekeeping_reads ON claims FOR SELECT USING (countersign_scope('housekeeping'));
 CREATE POLICY housekeeping ON claims FOR DELETE USING (countersign_scope('housekeeping'));
 CREATE POLICY housekeeping_reads ON seen_tokens FOR SELECT

@@ -290,6 +290,7 @@ fn the_tenants_log_tells_everything_and_opens() {
         "certificate-requested",
         "certificate-installed",
         "certificate-refused",
+        "certificate-status",
         "grant-added",
         "grant-removed",
         "denied",

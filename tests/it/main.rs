@@ -13,6 +13,7 @@ mod logs;
 mod modules;
 mod neighbours;
 mod restore;
+mod revocation;
 mod signing;
 mod support;
 mod telemetry;

@@ -70,6 +70,10 @@ table! {
     NoKey = "no-key", CONFLICT, false, "The signer has no key";
     /// Too early or too late for the certificate.
     CertificateOutsideValidity = "certificate-outside-validity", CONFLICT, false, "The certificate is not valid now";
+    /// The CA revoked the certificate, or put it on hold.
+    CertificateRevoked = "certificate-revoked", CONFLICT, false, "The certificate was revoked by its CA";
+    /// The CA's revocation list could not be had for too long: fail closed.
+    CertificateStatusUnknown = "certificate-status-unknown", SERVICE_UNAVAILABLE, true, "It is not known whether the certificate was revoked";
     /// The first request of this idempotency key is being worked on.
     IdempotencyInFlight = "idempotency-in-flight", CONFLICT, true, "The same request is being worked on";
     /// The idempotency key belongs to another request.
@@ -320,6 +324,8 @@ const fn kind_of(error: &SigningError) -> Kind {
         SigningError::KeyNotActive { .. } => Kind::KeyNotActive,
         SigningError::NoKey => Kind::NoKey,
         SigningError::CertificateOutsideValidity { .. } => Kind::CertificateOutsideValidity,
+        SigningError::CertificateRevoked { .. } => Kind::CertificateRevoked,
+        SigningError::CertificateStatusUnknown { .. } => Kind::CertificateStatusUnknown,
         SigningError::IdempotencyInFlight => Kind::IdempotencyInFlight,
         SigningError::IdempotencyMismatch => Kind::IdempotencyMismatch,
         SigningError::Conflict { .. } => Kind::Conflict,

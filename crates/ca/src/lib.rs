@@ -1,6 +1,7 @@
-//! Connectors to certificate authorities: the port [`CertificateAuthority`] over the wire.
+//! Connectors to certificate authorities: the port [`CertificateAuthority`] over the wire, and
+//! [`ListFetcher`], which fetches their revocation lists.
 //!
-//! There is one so far, [`OrderClient`], for the JSON order protocol of the demo CA
+//! There is one connector so far, [`OrderClient`], for the JSON order protocol of the demo CA
 //! (docs/ca/demo-ca-protocol.md):
 //!
 //! | call | answer |
@@ -13,7 +14,10 @@
 //! its statement and evidence: they are one type, [`CertificateRequest`].
 #![forbid(unsafe_code)]
 
+mod lists;
 mod wire;
+
+pub use lists::{ListFetcher, ListFetcherConfig};
 
 use async_trait::async_trait;
 use base64::Engine as _;

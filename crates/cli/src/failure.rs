@@ -190,6 +190,9 @@ impl From<ApiError> for Failure {
                 "an administrator of the tenant sees why: `countersign issuers list` (issuer, audience, age), \
                  `countersign members list` for people, `countersign grants explain` for jobs",
             ),
+            "certificate-revoked" => Some(
+                "`countersign keys show` says more; a new certificate comes with `certificate order`",
+            ),
             _ => None,
         };
         let mut message = if e.detail.is_empty() || e.detail == e.title {
@@ -224,6 +227,7 @@ fn exit_of(e: &ApiError) -> Exit {
             | "key-not-active"
             | "no-key"
             | "certificate-outside-validity"
+            | "certificate-revoked"
             | "transition-refused"
             | "appraisal-refused"
             | "certificate-rejected"
@@ -265,6 +269,8 @@ mod tests {
         assert_eq!(exit(403, "mfa-required", false), 3);
         assert_eq!(exit(422, "content-refused", false), 3);
         assert_eq!(exit(409, "key-not-active", false), 3);
+        assert_eq!(exit(409, "certificate-revoked", false), 3);
+        assert_eq!(exit(503, "certificate-status-unknown", true), 5);
         assert_eq!(exit(401, "unauthenticated", false), 3);
         assert_eq!(exit(400, "token-replayed", false), 3);
         assert_eq!(exit(404, "not-found", false), 4);

@@ -4,6 +4,7 @@
 //! checkpoint, receipt); the traits in [`ports`] say in words what is durable when a call returns.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod algorithms;
 pub mod digest;
 pub mod facts;

@@ -1,6 +1,6 @@
 //! The order protocol over HTTP (docs/ca/demo-ca-protocol.md).
 
-use crate::crl;
+use crate::crl::{self, Revocations};
 use crate::error::Error;
 use crate::issuance::{Answer, Counter};
 use crate::misbehave::Misbehaviour;
@@ -29,6 +29,7 @@ const MAX_EVIDENCE: usize = 16;
 pub(crate) struct Ca {
     pub(crate) counter: Counter,
     pub(crate) book: Mutex<OrderBook>,
+    pub(crate) revocations: Revocations,
     pub(crate) order_lifetime_s: u32,
     pub(crate) clock: Box<dyn Clock>,
 }
@@ -209,11 +210,15 @@ async fn issuing_certificate(State(ca): State<Arc<Ca>>) -> Response {
 }
 
 async fn root_crl(State(ca): State<Arc<Ca>>) -> Response {
-    revocations(crl::empty(&ca.counter.authority.root, ca.now()))
+    revocations(crl::of_cas(&ca.counter.authority.root, ca.now()))
 }
 
 async fn issuing_crl(State(ca): State<Arc<Ca>>) -> Response {
-    revocations(crl::empty(&ca.counter.authority.issuing, ca.now()))
+    revocations(crl::of_subscribers(
+        &ca.counter.authority.issuing,
+        &ca.revocations,
+        ca.now(),
+    ))
 }
 
 fn certificate(der: &[u8]) -> Response {

@@ -2,6 +2,7 @@
 
 use crate::misbehave::Misbehaviour;
 use clap::{Args, Parser, Subcommand};
+use countersign_x509::crl::Reason;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -17,6 +18,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the CA: orders over HTTPS, certificates and CRLs over HTTP.
     Serve(ServeArgs),
+    /// Revoke a certificate, beside the running CA: it is on the list from the next fetch on.
+    Revoke(RevokeArgs),
+    /// Take a certificate that is on hold (`revoke --reason certificateHold`) off the list.
+    Release(ReleaseArgs),
     /// Appraise a request and its service statement offline, and print the result as JSON.
     ///
     /// Exit code: 0 accepted, 1 rejected, 2 cannot be decided.
@@ -60,6 +65,29 @@ pub(crate) struct ServeArgs {
     /// FOR TESTS: do wrong on purpose.
     #[arg(long, value_name = "HOW", value_enum)]
     pub(crate) test_misbehave: Option<Misbehaviour>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// The CA's folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Serial number, hex, as `countersign keys show` has it.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) serial: String,
+    /// Why, by its name in RFC 5280 §5.3.1: keyCompromise, superseded, certificateHold …
+    #[arg(long, value_name = "REASON", default_value = "unspecified")]
+    pub(crate) reason: Reason,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    /// The CA's folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: PathBuf,
+    /// Serial number, hex.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) serial: String,
 }
 
 #[derive(Debug, Args)]

@@ -41,6 +41,8 @@ fn main() -> ExitCode {
         .init();
     let done = match cli.command {
         cli::Command::Serve(args) => serve::run(&args).map(|()| 0),
+        cli::Command::Revoke(args) => serve::revoke(&args).map(|()| 0),
+        cli::Command::Release(args) => serve::release(&args).map(|()| 0),
         cli::Command::Appraise(args) => appraise::run(&args),
     };
     match done {

@@ -119,6 +119,13 @@ impl OrderBook {
         self.get(id).is_some_and(|o| o.issued.is_some())
     }
 
+    /// Whether a certificate with this serial (lower-case hex) came of an order.
+    pub(crate) fn has_issued(&self, serial: &str) -> bool {
+        self.orders
+            .values()
+            .any(|o| o.issued.as_ref().is_some_and(|i| i.serial == serial))
+    }
+
     /// Keeps an order. Durable once it returns.
     pub(crate) fn save(&mut self, order: Order) -> Result<(), Error> {
         let bytes = serde_json::to_vec(&order).map_err(|e| Error::Content {

@@ -2,7 +2,8 @@
 
 use crate::api::{self, Ca};
 use crate::authority::Authority;
-use crate::cli::{ServeArgs, TrustArgs};
+use crate::cli::{ReleaseArgs, RevokeArgs, ServeArgs, TrustArgs};
+use crate::crl::Revocations;
 use crate::error::Error;
 use crate::files;
 use crate::issuance::Counter;
@@ -10,8 +11,8 @@ use crate::orders::OrderBook;
 use crate::tls;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use countersign_attestation::StatementKey;
 use countersign_attestation::request::CaPolicy;
+use countersign_attestation::{StatementKey, UnixSeconds};
 use countersign_core::{Clock, SystemClock};
 use serde_json::json;
 use std::fs::{File, TryLockError};
@@ -65,6 +66,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             misbehave: args.test_misbehave,
         },
         book: Mutex::new(OrderBook::open(&args.state.join("orders"))?),
+        revocations: Revocations::new(&args.state),
         order_lifetime_s: args.order_lifetime,
         clock: Box::new(SystemClock),
     });
@@ -101,6 +103,35 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             .map(|_| ())
             .map_err(Error::Server)
     })
+}
+
+/// Puts a certificate on the list. The running CA serves it from the next fetch on.
+pub(crate) fn revoke(args: &RevokeArgs) -> Result<(), Error> {
+    let book = issued(&args.state)?;
+    let now = UnixSeconds::from_micros(SystemClock.now().0).unwrap_or_default();
+    Revocations::new(&args.state).revoke(&book, &args.serial, args.reason, now)?;
+    eprintln!("revoked {} ({})", args.serial, args.reason);
+    Ok(())
+}
+
+/// Takes a certificate that is on hold off the list.
+pub(crate) fn release(args: &ReleaseArgs) -> Result<(), Error> {
+    let book = issued(&args.state)?;
+    Revocations::new(&args.state).release(&book, &args.serial)?;
+    eprintln!("released {}", args.serial);
+    Ok(())
+}
+
+/// The orders of a state folder, which must be one: a mistyped path makes none.
+fn issued(state: &Path) -> Result<OrderBook, Error> {
+    let orders = state.join("orders");
+    if !orders.is_dir() {
+        return Err(Error::Content {
+            path: orders,
+            problem: "is not a folder: no CA was served from there".to_owned(),
+        });
+    }
+    OrderBook::open(&orders)
 }
 
 /// The statement keys the arguments pin.

@@ -1,9 +1,12 @@
 //! The configuration: one TOML file. Unknown keys are refused by name and line; secrets are paths
 //! to files, never values; relative paths start at the file's own folder.
 
+mod revocation;
 mod token;
 
 pub use self::token::Token;
+pub use revocation::{Mirror, Revocation};
+
 use crate::ServerError;
 use crate::files;
 use countersign_hsm_protocol::profile::Profile;
@@ -48,6 +51,9 @@ pub struct Config {
     /// CAs with a connector.
     #[serde(default)]
     pub cas: Vec<Ca>,
+    /// Certificates, looked up in their CAs' revocation lists.
+    #[serde(default)]
+    pub revocation: Revocation,
     /// OIDC issuers.
     #[serde(default)]
     pub oidc: Oidc,
@@ -397,6 +403,7 @@ impl Config {
             }
         }
         self.telemetry.check()?;
+        self.revocation.check(self.development)?;
         for (n, ca) in self.cas.iter().enumerate() {
             if ca.name.is_empty() || self.cas.iter().take(n).any(|c| c.name == ca.name) {
                 return Err((
@@ -440,7 +447,10 @@ impl Config {
             .chain(self.token.iter_mut().flat_map(Token::paths));
         let cas = self.cas.iter_mut().filter_map(|c| c.ca_file.as_mut());
         let telemetry = self.telemetry.paths();
-        for path in all.into_iter().chain(optional).chain(cas).chain(telemetry) {
+        let mirrors = self.revocation.mirror.iter_mut();
+        let issuers = mirrors.map(|m| &mut m.issuer_file);
+        let optional = optional.chain(cas).chain(telemetry).chain(issuers);
+        for path in all.into_iter().chain(optional) {
             *path = dir.join(&*path);
         }
         Ok(())
@@ -456,6 +466,7 @@ impl Config {
             }
         }
         self.telemetry.check_files()?;
+        self.revocation.mirrors()?;
         if self.hsm.mode == WorkerMode::Connect {
             // What belongs to the workers is theirs to check: their user's files.
             return Ok(());

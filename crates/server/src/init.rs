@@ -251,6 +251,13 @@ worker_key_file = "worker.key"
 format = "json"
 filter = "info"
 
+# Certificates are looked up in their CAs' revocation lists: docs/operators/revocation.md.
+#
+# [revocation]
+# poll = "15m"
+# max_age = "24h"
+# warn_before = "30d"
+
 # A CA with a connector:
 #
 # [[cas]]

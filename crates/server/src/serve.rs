@@ -39,6 +39,7 @@ const HEADERS: Duration = Duration::from_secs(30);
 pub fn check(config: &Config) -> Result<(), ServerError> {
     tls::server_config(&config.tls.cert_file, &config.tls.key_file)?;
     connectors(config)?;
+    config.revocation.fetcher(config.development)?;
     let worker = worker_binary(config)?;
     if !worker.is_file() {
         return Err(countersign_hsm::PoolError::NoWorkerProgram(worker).into());
@@ -94,6 +95,7 @@ async fn with_parts(
 ) -> Result<(), ServerError> {
     check_tenants(config, store, pool).await?;
     let clock = Arc::new(SystemClock);
+    let lists = config.revocation.fetcher(config.development)?;
     let service = Service::start(
         Settings {
             service_name: config.origin.clone(),
@@ -102,11 +104,13 @@ async fn with_parts(
             lease: config.node.lease(),
             bookkeeping: BOOKKEEPING,
             loopback_issuers: config.development,
+            revocation: config.revocation.settings()?,
         },
         Ports {
             store: Arc::clone(store) as _,
             hsm: Arc::clone(pool) as _,
             cas,
+            lists,
             clock: Arc::clone(&clock) as _,
         },
         sealing,

@@ -59,6 +59,32 @@ pub enum SigningError {
         /// To.
         not_after: Micros,
     },
+    /// The CA revoked the certificate, or holds it. No retry, except that a hold may be lifted.
+    #[error(
+        "the CA {} the certificate as of {} ({reason})",
+        if *on_hold { "put on hold" } else { "revoked" },
+        crate::revocation::moment(*since)
+    )]
+    CertificateRevoked {
+        /// The CA's date.
+        since: Micros,
+        /// The CA's reason, by its name in RFC 5280 §5.3.1.
+        reason: String,
+        /// It may come back.
+        on_hold: bool,
+    },
+    /// Nobody knows whether the certificate is still good: its CA's list could not be had for too
+    /// long. A retry can help once it can.
+    #[error(
+        "whether the certificate was revoked is not known since {}: {why}",
+        crate::revocation::moment(*since)
+    )]
+    CertificateStatusUnknown {
+        /// Since when.
+        since: Micros,
+        /// Why the last look came to nothing.
+        why: String,
+    },
     /// The same request is being worked on: ask again in a second.
     #[error("a request with this idempotency key is in flight")]
     IdempotencyInFlight,

@@ -1,7 +1,9 @@
 //! Signers and keys: birth, states, end. The transitions themselves are decided in one place,
 //! `countersign_core::key_state`.
 
+use crate::actor::Actor;
 use crate::caller::Caller;
+use crate::revocation::CertificateNews;
 use crate::sequencer::{Draft, Submission};
 use crate::tenants::{by, cut, tenant_draft, text};
 use crate::{Service, SigningError};
@@ -27,6 +29,8 @@ pub struct KeyView {
     pub row: KeyRow,
     /// The certificate in use.
     pub certificate: Option<CertificateRow>,
+    /// What is known of it.
+    pub news: Option<CertificateNews>,
     /// Its orders, newest first.
     pub orders: Vec<OrderRow>,
     /// The head of its log.
@@ -184,7 +188,8 @@ impl Service {
         Ok(row)
     }
 
-    /// The tenant's keys, newest first.
+    /// The tenant's keys, newest first, with what is known of the certificates of those that sign or are
+    /// suspended.
     ///
     /// # Errors
     /// [`SigningError::Forbidden`].
@@ -192,8 +197,18 @@ impl Service {
         &self,
         caller: &Caller,
         name: &TenantName,
-    ) -> Result<Vec<KeyRow>, SigningError> {
-        Ok(self.store().keys(self.reader(caller, name)?).await?)
+    ) -> Result<Vec<(KeyRow, Option<CertificateNews>)>, SigningError> {
+        let tenant = self.reader(caller, name)?;
+        let mut news = self.news_of_all(tenant).await?;
+        let keys = self.store().keys(tenant).await?;
+        Ok(keys
+            .into_iter()
+            .map(|row| {
+                let used = matches!(row.state, KeyState::Active | KeyState::Suspended);
+                let news = news.remove(&row.id).filter(|_| used);
+                (row, news)
+            })
+            .collect())
     }
 
     /// One key.
@@ -212,7 +227,9 @@ impl Service {
             .key(tenant, key)
             .await?
             .ok_or(SigningError::NotFound)?;
+        let known = self.known(tenant, key).await?;
         Ok(KeyView {
+            news: self.news_of(&known),
             certificate: self.store().certificate(tenant, key).await?,
             orders: self.store().orders_of(tenant, key).await?,
             log: self
@@ -254,17 +271,9 @@ impl Service {
                     row
                 } else {
                     let (none, nothing) = (Vec::new(), Vec::new());
-                    self.move_key(
-                        caller,
-                        tenant.id,
-                        key,
-                        event,
-                        Some(reason),
-                        none,
-                        nothing,
-                        rid,
-                    )
-                    .await?
+                    let actor = Actor::Person(caller, rid);
+                    self.move_key(actor, tenant.id, key, event, Some(reason), none, nothing)
+                        .await?
                 };
                 return match self.hsm().destroy_key(tenant.id, key).await {
                     Ok(()) | Err(HsmError::NoSuchKey) => Ok(row),
@@ -279,14 +288,13 @@ impl Service {
             }
         }
         self.move_key(
-            caller,
+            Actor::Person(caller, rid),
             tenant.id,
             key,
             event,
             Some(reason),
             Vec::new(),
             Vec::new(),
-            rid,
         )
         .await
     }
@@ -295,17 +303,16 @@ impl Service {
     #[allow(clippy::too_many_arguments, reason = "one place that moves keys")]
     pub(crate) async fn move_key(
         &self,
-        caller: &Caller,
+        actor: Actor<'_>,
         tenant: countersign_core::TenantId,
         key: KeyId,
         event: KeyEvent,
         reason: Option<String>,
         effects: Vec<Effect>,
         leaves: Vec<LeafBody>,
-        rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
         for _ in 0..TRIES {
-            let version = self.still_admin(caller, tenant).await?.version;
+            let version = self.still_allowed(actor, tenant).await?.version;
             let row = self
                 .store()
                 .key(tenant, key)
@@ -314,7 +321,7 @@ impl Service {
             let to = row.state.after(event)?;
             let mut drafts: Vec<Draft> = leaves
                 .iter()
-                .map(|l| tenant_draft(tenant, l.clone(), by(caller, rid)))
+                .map(|l| tenant_draft(tenant, l.clone(), actor.details()))
                 .collect();
             let mut all = effects.clone();
             if to != row.state {
@@ -327,7 +334,7 @@ impl Service {
                 drafts.push(tenant_draft(
                     tenant,
                     LeafBody::KeyStateChanged(body),
-                    by(caller, rid),
+                    actor.details(),
                 ));
                 all.push(Effect::SetKeyState {
                     tenant,

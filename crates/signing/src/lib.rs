@@ -5,6 +5,7 @@
 //! - [`Service::sign`] — the signing path; `use_key` — the one way a key is used;
 //! - `sequencer` — the one writer of all logs of this node;
 //! - `keys`, `enrolment` — from birth in the token to an installed certificate;
+//! - `revocation` — certificates looked up in their CAs' lists, and warned of before they end;
 //! - `tenants` — tenants, issuers, members, grants;
 //! - `logs` — what auditors read; `recovery` — what a crash left open;
 //! - `claims` — idempotency keys met;
@@ -13,6 +14,7 @@
 //! - `standing` — a node that stalled past its lease lets nothing out.
 #![forbid(unsafe_code)]
 
+mod actor;
 mod caller;
 mod claims;
 mod denials;
@@ -23,6 +25,7 @@ mod keys;
 mod logs;
 mod measures;
 mod recovery;
+mod revocation;
 mod sequencer;
 mod service;
 mod service_keys;
@@ -38,6 +41,7 @@ pub use error::SigningError;
 pub use keys::KeyView;
 pub use measures::{CertificateLabel, Measures, RefusalReason, current_trace, traced};
 pub use recovery::Recovered;
+pub use revocation::{CertificateHealth, CertificateNews, RevocationSettings};
 pub use service::{Ports, Readiness, Service, ServiceKeys, Settings};
 pub use service_keys::{SealingKey, ServiceSecrets, ServiceTokenKey};
 pub use sign::{

@@ -4,6 +4,7 @@ use crate::claims::Met;
 use crate::denials::Denials;
 use crate::history::Compared;
 use crate::measures::Measures;
+use crate::revocation::{CertificateHealth, Freshness, RevocationSettings, Told};
 use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
 use crate::service_keys::{ServiceSecrets, ServiceTokenKey};
 use crate::snapshot::Snapshots;
@@ -12,6 +13,7 @@ use crate::use_key::Answers;
 use crate::{SealingKey, SigningError};
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
+use countersign_core::ports::revocation::ListSource;
 use countersign_core::ports::store::Store;
 use countersign_core::{Clock, NodeId};
 use countersign_signing_log::commitment::HexHash;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub bookkeeping: Duration,
     /// Issuers at `http://` on loopback may be registered: development only.
     pub loopback_issuers: bool,
+    /// How certificates are followed.
+    pub revocation: RevocationSettings,
 }
 
 /// What the service is wired to.
@@ -48,6 +52,8 @@ pub struct Ports {
     pub hsm: Arc<dyn Hsm>,
     /// CAs with a connector.
     pub cas: Vec<Arc<dyn CertificateAuthority>>,
+    /// Revocation lists.
+    pub lists: Arc<dyn ListSource>,
     /// Clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -95,6 +101,9 @@ struct Inner {
     met: Met,
     standing: Standing,
     measures: Arc<Measures>,
+    freshness: Freshness,
+    told: Told,
+    certificate_health: std::sync::Mutex<CertificateHealth>,
     tasks: TaskTracker,
     stopping: AtomicBool,
     /// When the database was probed last, and what it said.
@@ -163,6 +172,9 @@ impl Service {
             met: Met::default(),
             standing,
             measures,
+            freshness: Freshness::default(),
+            told: Told::default(),
+            certificate_health: std::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             probed: tokio::sync::Mutex::default(),
@@ -184,6 +196,9 @@ impl Service {
         }
         tokio::spawn(service.clone().keep_token_keys());
         tokio::spawn(service.clone().keep_books());
+        tokio::spawn(service.clone().follow_lists());
+        tokio::spawn(service.clone().follow_ends());
+        tokio::spawn(service.clone().follow_orders());
         Ok(service)
     }
 
@@ -326,6 +341,22 @@ impl Service {
 
     pub(crate) fn standing(&self) -> &Standing {
         &self.0.standing
+    }
+
+    pub(crate) fn lists(&self) -> &dyn ListSource {
+        &*self.0.ports.lists
+    }
+
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.0.freshness
+    }
+
+    pub(crate) fn told(&self) -> &Told {
+        &self.0.told
+    }
+
+    pub(crate) fn certificate_health_cell(&self) -> &std::sync::Mutex<CertificateHealth> {
+        &self.0.certificate_health
     }
 
     pub(crate) fn compared(&self) -> &Compared {

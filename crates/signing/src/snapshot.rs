@@ -2,6 +2,7 @@
 //! the guard of the commit, so a copy that is too old is found out there, before any authorisation
 //! exists.
 
+use crate::revocation::Known;
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow, TenantRow};
 use countersign_core::ports::store::Guard;
@@ -22,10 +23,16 @@ pub(crate) struct SignerSnapshot {
     pub signer: SignerRow,
     /// The key that signs, with its certificate.
     pub active: Option<(KeyRow, Arc<CertificateRow>)>,
+    pub active: Option<(KeyRow, Arc<CertificateRow>)>,
+    /// What is known of that certificate; without an active key, of the newest key's.
+    pub known: Option<Known>,
     /// Where there is no active key: the state of the newest.
     pub newest_state: Option<KeyState>,
     pub grants: Vec<Grant>,
 }
+
+/// A key with its certificate, and what is known of that.
+type BestKey = (Option<(KeyRow, Arc<CertificateRow>)>, Option<Known>);
 
 /// The copies, by tenant so that a change drops just that tenant's.
 #[derive(Debug, Default)]
@@ -112,15 +119,7 @@ impl Service {
             .await?
             .ok_or(SigningError::NotFound)?;
         let keys = store.keys_of(tenant, &signer.label).await?;
-        let mut active = None;
-        for key in &keys {
-            if key.state.signs()
-                && let Some(certificate) = store.certificate(tenant, key.id).await?
-            {
-                active = Some((key.clone(), Arc::new(certificate)));
-                break;
-            }
-        }
+        let (active, known) = self.best_key(&keys).await?;
         let grants = store
             .grants(tenant, &signer.label)
             .await?
@@ -140,9 +139,58 @@ impl Service {
             tenant: row,
             signer,
             active,
+            known,
             grants,
         });
         self.snapshots().put(snapshot.clone());
         Ok(snapshot)
+    }
+
+    /// The newest key that signs with a certificate known to be good; if none is, the newest that
+    /// signs. With what is known of its certificate, or of the newest key's where none signs.
+    async fn best_key(
+        &self,
+        keys: &[KeyRow],
+    ) -> Result<BestKey, SigningError> {
+        let mut newest = None;
+        for key in keys.iter().filter(|k| k.state.signs()) {
+            let Some(certificate) = self.store().certificate(key.tenant, key.id).await? else {
+                continue;
+            };
+            let known = self.known(key.tenant, key.id).await?;
+            if self.certificate_good(&certificate, &known).is_ok() {
+                return Ok((Some((key.clone(), Arc::new(certificate))), Some(known)));
+            }
+            newest = newest.or(Some((key.clone(), certificate, known)));
+        }
+        match (newest, keys.first()) {
+            (Some((key, certificate, known)), _) => {
+                Ok((Some((key, Arc::new(certificate))), Some(known)))
+            }
+            (None, Some(key)) => Ok((None, Some(self.known(key.tenant, key.id).await?))),
+            (None, None) => Ok((None, None)),
+        }
+    }
+
+    /// Whether a certificate may sign now: valid, and not revoked as far as is known, recently enough.
+    pub(crate) fn certificate_good(
+        &self,
+        certificate: &CertificateRow,
+        known: &Known,
+    ) -> Result<(), SigningError> {
+        let now = self.clock().now();
+        // CSBR §9.6.3(10): no use of the key after the certificate's end, or its revocation.
+        if now < certificate.not_before || now >= certificate.not_after {
+            return Err(SigningError::CertificateOutsideValidity {
+                not_before: certificate.not_before,
+                not_after: certificate.not_after,
+            });
+        }
+        known.judge(
+            &certificate.sha256,
+            certificate.installed,
+            now,
+            self.revocation().max_age,
+        )
     }
 }

@@ -1,10 +1,10 @@
 //! The crate's one error, for callers that do not care which noun failed.
 
-use crate::{asn1, cert, chain, cms, csr, key, name, pem, tsp, verify};
+use crate::{asn1, cert, chain, cms, crl, csr, key, name, pem, tsp, verify};
 
 /// Anything this crate can refuse. Each variant wraps the exact error of its module. Nothing here
 /// depends on the outside world, so a retry with the same input cannot help, except where
-/// [`chain::ChainError`] says that a certificate is not valid *yet*.
+/// [`chain::ChainError`] or [`crl::CrlError`] say that something is not valid *yet*.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Bytes that are not the DER they should be.
@@ -31,6 +31,9 @@ pub enum Error {
     /// A certificate.
     #[error(transparent)]
     Cert(#[from] cert::CertError),
+    /// A revocation list.
+    #[error(transparent)]
+    Crl(#[from] crl::CrlError),
     /// A certification path.
     #[error(transparent)]
     Chain(#[from] chain::ChainError),

@@ -12,6 +12,7 @@
 //! | [`name`] | distinguished names: the subject of a request, names as text |
 //! | [`csr`] | PKCS#10 requests, signed elsewhere |
 //! | [`cert`] | reading a certificate |
+//! | [`crl`] | revocation lists: read, judge, and the bytes of one to be signed elsewhere |
 //! | [`build`] | the bytes of a certificate to be signed elsewhere (test and demo CAs) |
 //! | [`chain`] | path validation to given roots |
 //! | [`profile`] | is this certificate what we ordered? (CSBR §7.1.2) |
@@ -34,6 +35,7 @@ pub mod build;
 pub mod cert;
 pub mod chain;
 pub mod cms;
+pub mod crl;
 pub mod csr;
 pub mod hash;
 pub mod key;

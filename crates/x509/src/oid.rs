@@ -72,6 +72,18 @@ pub const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 pub const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 /// `basicConstraints` extension.
 pub const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
+/// `cRLNumber`, extension of a list.
+pub const CRL_NUMBER: ObjectIdentifier = oid("2.5.29.20");
+/// `reasonCode`, extension of a list's entry.
+pub const CRL_REASON: ObjectIdentifier = oid("2.5.29.21");
+/// `invalidityDate`, extension of a list's entry.
+pub const INVALIDITY_DATE: ObjectIdentifier = oid("2.5.29.24");
+/// `deltaCRLIndicator`, extension of a list.
+pub const DELTA_CRL_INDICATOR: ObjectIdentifier = oid("2.5.29.27");
+/// `issuingDistributionPoint`, extension of a list.
+pub const ISSUING_DISTRIBUTION_POINT: ObjectIdentifier = oid("2.5.29.28");
+/// `certificateIssuer`, extension of a list's entry.
+pub const CERTIFICATE_ISSUER: ObjectIdentifier = oid("2.5.29.29");
 /// `cRLDistributionPoints` extension.
 pub const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
 /// `certificatePolicies` extension.

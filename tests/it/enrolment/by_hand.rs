@@ -3,6 +3,7 @@
 use super::{AUDIENCE, export, last_order, read_export, scene, signs, state};
 use crate::support::cli::Cli;
 use crate::support::leaves::of_type;
+use crate::support::lists::{Answer, ListServer};
 use crate::support::openssl::{foreign_request, openssl};
 use crate::support::{Stack, pem_of, program, text};
 use base64::Engine as _;
@@ -208,15 +209,21 @@ struct OpensslCa {
 
 impl OpensslCa {
     fn new(folder: PathBuf) -> Self {
-        const COMMON: &str = "keyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\n\
-            authorityKeyIdentifier=keyid\ncrlDistributionPoints=URI:http://crl.test/ca.crl\n";
+        let server = ListServer::start();
+        let common = format!(
+            "keyUsage=critical,digitalSignature\nsubjectKeyIdentifier=hash\n\
+             authorityKeyIdentifier=keyid\ncrlDistributionPoints=URI:{}\n",
+            server.url("ca.crl")
+        );
         let config = format!(
-            "[req]\ndistinguished_name=dn\nprompt=no\nx509_extensions=root\n[dn]\nC=XX\nO=Test\nCN=Test Root\n\
+            "[ca]\ndefault_ca=list\n[list]\ndatabase=index\ncrlnumber=number\ndefault_md=sha384\n\
+             default_crl_days=7\n\
+             [req]\ndistinguished_name=dn\nprompt=no\nx509_extensions=root\n[dn]\nC=XX\nO=Test\nCN=Test Root\n\
              [root]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n\
              subjectKeyIdentifier=hash\n\
-             [good]\n{COMMON}extendedKeyUsage=codeSigning\ncertificatePolicies=2.23.140.1.4.1\n\
-             [no-eku]\n{COMMON}certificatePolicies=2.23.140.1.4.1\n\
-             [two-policies]\n{COMMON}extendedKeyUsage=codeSigning\ncertificatePolicies=2.23.140.1.4.1,2.23.140.1.3\n"
+             [good]\n{common}extendedKeyUsage=codeSigning\ncertificatePolicies=2.23.140.1.4.1\n\
+             [no-eku]\n{common}certificatePolicies=2.23.140.1.4.1\n\
+             [two-policies]\n{common}extendedKeyUsage=codeSigning\ncertificatePolicies=2.23.140.1.4.1,2.23.140.1.3\n"
         );
         std::fs::write(folder.join("ca.cnf"), config).expect("ca.cnf");
         for root in ["root", "stranger"] {
@@ -241,6 +248,25 @@ impl OpensslCa {
                 ],
             );
         }
+        // Nobody is on its list.
+        for (name, content) in [("index", ""), ("number", "01\n")] {
+            std::fs::write(folder.join(name), content).expect(name);
+        }
+        openssl(
+            &folder,
+            &[
+                "ca", "-gencrl", "-config", "ca.cnf", "-cert", "root.pem", "-keyfile", "root.key",
+                "-out", "list.pem",
+            ],
+        );
+        openssl(
+            &folder,
+            &[
+                "crl", "-in", "list.pem", "-outform", "DER", "-out", "list.der",
+            ],
+        );
+        let list = std::fs::read(folder.join("list.der")).expect("list");
+        server.set("ca.crl", Answer::List(list));
         Self { folder }
     }
 

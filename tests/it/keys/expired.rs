@@ -1,103 +1,11 @@
 //! Certificates that end while we look, by a CA no proper one would be.
 
 use super::{micros, sign, state};
+use crate::support::lists::{Answer, ListServer, TestCa};
 use crate::support::{REPOSITORY, SUBJECT, Stack, text};
-use countersign_core::{HashAlgorithm, Micros, SignatureScheme};
 use countersign_testkit::programs::wait_until;
-use countersign_x509::build::{Profile, TbsBuilder, assemble};
 use countersign_x509::csr::ParsedCsr;
-use countersign_x509::key::signature_algorithm_der;
-use countersign_x509::name::ca_name;
-use countersign_x509::{Certificate, pem};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
-
-/// A CA in two files, on the openssl command line, for certificates no proper CA would issue.
-struct TestCa {
-    key: PathBuf,
-    root: Certificate,
-}
-
-impl TestCa {
-    fn new(dir: &Path) -> Self {
-        let key = dir.join("ca.key");
-        openssl(&[
-            "genpkey",
-            "-algorithm",
-            "EC",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-384",
-            "-out",
-            &text(&key),
-        ]);
-        let spki = openssl(&["pkey", "-in", &text(&key), "-pubout", "-outform", "DER"]);
-        let name = ca_name("XX", "Short Lives", "Short Lives Root").expect("a name");
-        let tbs = TbsBuilder {
-            profile: Profile::Root,
-            serial: vec![1; 16],
-            issuer: name.clone(),
-            issuer_spki: spki.clone(),
-            subject: name,
-            spki,
-            not_before: Micros(micros() - 3_600_000_000),
-            not_after: Micros(micros() + 86_400_000_000),
-            signature_algorithm: algorithm(),
-            crl_url: None,
-            ca_issuers_url: None,
-        };
-        let root = sign_tbs(&key, &tbs);
-        Self { key, root }
-    }
-
-    /// A certificate for a request, from and to seconds relative to now, with its chain as PEM.
-    fn issue(&self, csr: &ParsedCsr, from: i64, to: i64) -> String {
-        let tbs = TbsBuilder {
-            profile: Profile::CodeSigning,
-            serial: micros().to_be_bytes().repeat(2),
-            issuer: self.root.subject_der().to_vec(),
-            issuer_spki: self.root.spki_der().to_vec(),
-            subject: csr.subject_der().to_vec(),
-            spki: csr.public_key().spki_der().to_vec(),
-            not_before: Micros(micros() + from * 1_000_000),
-            not_after: Micros(micros() + to * 1_000_000),
-            signature_algorithm: algorithm(),
-            crl_url: Some("http://short.example/crl".into()),
-            ca_issuers_url: Some("http://short.example/ca".into()),
-        };
-        let leaf = sign_tbs(&self.key, &tbs);
-        [
-            pem::encode("CERTIFICATE", leaf.der()),
-            pem::encode("CERTIFICATE", self.root.der()),
-        ]
-        .concat()
-    }
-}
-
-fn algorithm() -> Vec<u8> {
-    signature_algorithm_der(SignatureScheme::Ecdsa(HashAlgorithm::Sha384))
-}
-
-fn sign_tbs(key: &Path, tbs: &TbsBuilder) -> Certificate {
-    let bytes = tbs.build().expect("a TBSCertificate");
-    let file = key.with_extension("tbs");
-    std::fs::write(&file, &bytes).expect("file");
-    let signature = openssl(&["dgst", "-sha384", "-sign", &text(key), &text(&file)]);
-    assemble(&bytes, &algorithm(), &signature).expect("a certificate")
-}
-
-fn openssl(args: &[&str]) -> Vec<u8> {
-    let out = Command::new("openssl")
-        .args(args)
-        .output()
-        .expect("openssl runs");
-    assert!(
-        out.status.success(),
-        "openssl {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    out.stdout
-}
 
 #[test]
 fn an_expired_certificate_signs_nothing() {
@@ -106,7 +14,9 @@ fn an_expired_certificate_signs_nothing() {
     let key = stack.key(&admin, "key-expired/release", "ec-p256");
     stack.grant(&admin, "key-expired/release", &["cms"]);
     let folder = stack.folder("key-expired");
-    let ca = TestCa::new(&folder);
+    let server = ListServer::start();
+    let ca = TestCa::new(&folder, &server.url("short.crl"));
+    server.set("short.crl", Answer::List(ca.sign(&ca.list(1))));
     let out = folder.join("request");
     admin.ok(&[
         &[

@@ -5,6 +5,7 @@
 pub mod cli;
 pub mod judges;
 pub mod leaves;
+pub mod lists;
 pub mod load;
 pub mod openssl;
 pub mod raw;

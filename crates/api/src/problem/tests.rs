@@ -31,6 +31,15 @@ fn every_signing_error() -> Vec<SigningError> {
             not_before: Micros(0),
             not_after: Micros(1),
         },
+        SigningError::CertificateRevoked {
+            since: Micros(0),
+            reason: text(),
+            on_hold: false,
+        },
+        SigningError::CertificateStatusUnknown {
+            since: Micros(0),
+            why: text(),
+        },
         SigningError::IdempotencyInFlight,
         SigningError::IdempotencyMismatch,
         SigningError::Conflict { what: text() },
@@ -76,6 +85,8 @@ fn every_signing_error() -> Vec<SigningError> {
             | SigningError::KeyNotActive { .. }
             | SigningError::NoKey
             | SigningError::CertificateOutsideValidity { .. }
+            | SigningError::CertificateRevoked { .. }
+            | SigningError::CertificateStatusUnknown { .. }
             | SigningError::IdempotencyInFlight
             | SigningError::IdempotencyMismatch
             | SigningError::Conflict { .. }

@@ -9,6 +9,7 @@ use crate::wire::{B64, rfc3339};
 use axum::extract::State;
 use countersign_core::ports::rows::{CertificateRow, KeyRow};
 use countersign_core::{KeyEvent, KeyId, SignerLabel, SignerName, TenantName};
+use countersign_signing::CertificateNews;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,6 +60,12 @@ pub struct Key {
     /// The certificate in use; only where one key is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// What is known of the certificate in use: looked up in its CA's revocation list, and when it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_status: Option<CertificateStatus>,
+    /// What its owner should know now, in words: an end that is near, a list that cannot be had.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Its orders, newest first; only where one key is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orders: Option<Vec<Order>>,
@@ -82,6 +89,50 @@ pub struct Certificate {
     pub chain: Vec<B64>,
     /// When installed (RFC 3339).
     pub installed: String,
+}
+
+/// What is known of a certificate.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CertificateStatus {
+    /// `good`, `on-hold`, `revoked`, or `unknown` before the first look.
+    #[schema(example = "good")]
+    pub status: String,
+    /// Since when the service knows it (RFC 3339).
+    pub since: String,
+    /// When the CA's list was last looked at with success (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked: Option<String>,
+    /// The CA's revocation date (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<String>,
+    /// The CA's reason, by its name in RFC 5280 §5.3.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "superseded")]
+    pub reason: Option<String>,
+    /// Why the last look came to nothing; only where one key is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Its end (RFC 3339).
+    pub not_after: String,
+    /// Whole days until its end; negative after it.
+    pub ends_in_days: i64,
+}
+
+fn with_news(mut key: Key, news: Option<CertificateNews>) -> Key {
+    if let Some(n) = news {
+        key.warnings = n.warnings;
+        key.certificate_status = Some(CertificateStatus {
+            status: n.status.as_str().to_owned(),
+            since: rfc3339(n.since),
+            checked: n.checked.map(rfc3339),
+            revoked_at: n.revoked_at.map(rfc3339),
+            reason: n.reason,
+            problem: n.problem,
+            not_after: rfc3339(n.not_after),
+            ends_in_days: n.ends_in_days,
+        });
+    }
+    key
 }
 
 /// What shall happen to a key.
@@ -114,6 +165,8 @@ pub(crate) fn key(api: &Api, row: KeyRow) -> Result<Key, Problem> {
         log: log_ref(api, row.id)?,
         log_size: None,
         certificate: None,
+        certificate_status: None,
+        warnings: Vec::new(),
         orders: None,
         created: rfc3339(row.created),
     })
@@ -157,7 +210,7 @@ async fn list_keys(
 ) -> Result<Json<Vec<Key>>, Problem> {
     let rows = api.service().keys(&auth.caller, &tenant).await?;
     rows.into_iter()
-        .map(|r| key(&api, r))
+        .map(|(row, news)| Ok(with_news(key(&api, row)?, news)))
         .collect::<Result<_, _>>()
         .map(Json)
 }
@@ -171,7 +224,7 @@ async fn get_key(
     PathOf((tenant, id)): PathOf<(TenantName, KeyId)>,
 ) -> Result<Json<Key>, Problem> {
     let view = api.service().key(&auth.caller, &tenant, id).await?;
-    let mut answer = key(&api, view.row)?;
+    let mut answer = with_news(key(&api, view.row)?, view.news);
     answer.log_size = Some(view.log.size);
     answer.certificate = view.certificate.map(certificate);
     answer.orders = Some(view.orders.into_iter().map(order).collect());

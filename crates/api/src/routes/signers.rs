@@ -59,6 +59,9 @@ pub struct SignerCertificateAnswer {
     pub key: String,
     /// Its algorithm.
     pub algorithm: String,
+    /// What its owner should know now, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 fn signer(tenant: &TenantName, row: SignerRow) -> Signer {
@@ -148,5 +151,6 @@ async fn signer_certificate(
         certificate_chain: found.chain.into_iter().map(B64).collect(),
         key: found.key.to_string(),
         algorithm: found.algorithm.as_str().to_owned(),
+        warnings: found.warnings,
     }))
 }

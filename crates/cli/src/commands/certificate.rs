@@ -2,6 +2,7 @@
 
 use crate::args::SignerArg;
 use crate::commands::csr::SubjectArgs;
+use crate::commands::keys::warnings;
 use crate::commands::read_text;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -89,13 +90,14 @@ impl Certificate {
                     .map_err(Failure::from)
                     .and_then(|first| follow(&client, &tenant, first, Duration::from_secs(wait)));
                 bar.finish_and_clear();
-                ended(&tenant, answer?)
+                ended(&client, &tenant, answer?)
             }
             Self::Install { key, chain } => {
                 let tenant = context.tenant()?;
                 let client = context.session(&tenant)?;
                 let answer = client.install_certificate(&tenant, key, &read_text(&chain)?)?;
-                Ok(Report::facts(answer).headed(format!("installed; key {key} can sign now")))
+                let head = ready(&client, &tenant, &key.to_string());
+                Ok(Report::facts(answer).headed(format!("installed; {head}")))
             }
             Self::Show { signer, out } => {
                 let (tenant, signer) = context.signer(&signer)?;
@@ -106,8 +108,12 @@ impl Certificate {
                     "key": answer.key,
                     "algorithm": answer.algorithm,
                     "certificate_chain": answer.certificate_chain,
+                    "warnings": answer.warnings,
                 });
-                let head = format!("key {} ({})", answer.key, answer.algorithm);
+                let mut head = format!("key {} ({})", answer.key, answer.algorithm);
+                for warning in &answer.warnings {
+                    head.push_str(&format!("\n! {}", crate::table::printable(warning)));
+                }
                 Ok(match out {
                     Some(path) => {
                         std::fs::write(&path, chain).map_err(|e| Failure::file(&path, &e))?;
@@ -129,14 +135,14 @@ fn order(context: &Context, o: Order) -> Result<Report> {
         .map_err(Failure::from)
         .and_then(|first| follow(&client, &tenant, first, Duration::from_secs(o.wait)));
     bar.finish_and_clear();
-    ended(&tenant, answer?)
+    ended(&client, &tenant, answer?)
 }
 
 /// What became of an order.
-fn ended(tenant: &TenantName, answer: Value) -> Result<Report> {
+fn ended(client: &Client, tenant: &TenantName, answer: Value) -> Result<Report> {
     match text(&answer, "state") {
         "installed" => {
-            let head = format!("key {} can sign now", text(&answer, "key"));
+            let head = ready(client, tenant, text(&answer, "key"));
             Ok(Report::facts(answer).headed(head))
         }
         "refused" => {
@@ -163,6 +169,17 @@ fn ended(tenant: &TenantName, answer: Value) -> Result<Report> {
                 "the order is kept: countersign certificate wait --tenant {tenant} {order}"
             )))
         }
+    }
+}
+
+/// Whether a key can sign now, or what stands in its way (its CA's revocation list, say).
+fn ready(client: &Client, tenant: &TenantName, key: &str) -> String {
+    let known = key.parse().ok().and_then(|id| client.key(tenant, id).ok());
+    let warnings: Vec<_> = known.iter().flat_map(warnings).collect();
+    if warnings.is_empty() {
+        format!("key {key} can sign now")
+    } else {
+        format!("key {key}:\n! {}", warnings.join("\n! "))
     }
 }
 

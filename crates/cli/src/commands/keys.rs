@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::progress;
 use crate::report::Report;
+use crate::table;
 use clap::{Args, Subcommand};
 use countersign_client::dto;
 use countersign_core::KeyId;
@@ -101,14 +102,37 @@ impl Keys {
             Self::List => {
                 let tenant = context.tenant()?;
                 let answer = context.session(&tenant)?.keys(&tenant)?;
-                Ok(Report::rows(
+                let warnings: String = table::list(&answer)
+                    .iter()
+                    .flat_map(|key| {
+                        let id = key.get("id").and_then(Value::as_str).unwrap_or("");
+                        warnings(key).map(move |w| format!("! {id}: {w}\n"))
+                    })
+                    .collect();
+                let mut report = Report::rows(
                     answer,
-                    &["id", "signer", "algorithm", "state"],
-                ))
+                    &[
+                        "id",
+                        "signer",
+                        "algorithm",
+                        "state",
+                        "certificate_status.status",
+                        "certificate_status.ends_in_days",
+                    ],
+                );
+                report.text.push_str(&warnings);
+                Ok(report)
             }
             Self::Show { key } => {
                 let tenant = context.tenant()?;
-                Ok(Report::facts(context.session(&tenant)?.key(&tenant, key)?))
+                let answer = context.session(&tenant)?.key(&tenant, key)?;
+                let head: Vec<_> = warnings(&answer).map(|w| format!("! {w}")).collect();
+                let report = Report::facts(answer);
+                Ok(if head.is_empty() {
+                    report
+                } else {
+                    report.headed(head.join("\n"))
+                })
             }
             Self::Appraise { key } => {
                 let tenant = context.tenant()?;
@@ -144,6 +168,16 @@ fn final_event(context: &Context, e: FinalEvent, name: &str) -> Result<Report> {
         let message = format!("{name} cannot be taken back");
         Err(Failure::usage(message).hint("say --yes if you mean it"))
     }
+}
+
+/// What the owner of a key should know now.
+pub(super) fn warnings(key: &Value) -> impl Iterator<Item = String> {
+    key.get("warnings")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(table::printable)
 }
 
 /// Whether an answer speaks of a key in a software token.

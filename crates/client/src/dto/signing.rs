@@ -133,6 +133,9 @@ pub struct SignerCertificate {
     pub key: String,
     /// Key algorithm.
     pub algorithm: String,
+    /// What its owner should know now, in words.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A log that the caller may read.

@@ -3,5 +3,6 @@
 
 pub mod ca;
 pub mod hsm;
+pub mod revocation;
 pub mod rows;
 pub mod store;

@@ -213,12 +213,14 @@ pub struct OrderRow {
     pub csr: Option<Vec<u8>>,
     /// Service statement, DER.
     pub statement: Option<Vec<u8>>,
-    /// Why it was refused.
+    /// Why it was refused, or what stands in its way.
     pub problem: Option<String>,
     /// When.
     pub created: Micros,
     /// Last step.
     pub updated: Micros,
+    /// When the CA is asked next without anybody waiting; only while submitted.
+    pub next_poll: Option<Micros>,
 }
 
 /// A grant, its content as JSON of the grants crate.

@@ -10,6 +10,7 @@
 //! stalled past its lease is buried, and from then on nothing of it is ever written.
 
 use super::hsm::TokenFacts;
+use super::revocation::{CertificateStatus, StatusRow, StatusStore};
 use super::rows::{
     CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerRow, KeyRow, LeafRow, LogHead,
     LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow,
@@ -50,8 +51,8 @@ pub struct LogWrite {
     pub subtrees: Vec<SubtreeRow>,
 }
 
-/// A change of the database that is recorded by a leaf in the same commit. All but
-/// [`Effect::PutOrder`] bump the version of the tenant they name.
+/// A change of the database that is recorded by a leaf in the same commit. Those that change what may
+/// be decided bump the version of the tenant they name ([`Effect::bumps`]).
 #[derive(Debug, Clone)]
 pub enum Effect {
     /// A new tenant (also the operator's realm).
@@ -85,6 +86,21 @@ pub enum Effect {
     SetAppraisal(TenantId, KeyId, String),
     /// A certificate for a key; the newest installed is the one used.
     InstallCertificate(CertificateRow),
+    /// The certificate in use of a key is looked up in a list from now on; the issuing CA's certificate
+    /// (DER) goes with it. Replaces what was known of the key's certificate before. Bumps no version:
+    /// it comes with the installation, which does.
+    FollowCertificate(Box<StatusRow>, Vec<u8>),
+    /// What is known of the certificate in use; a conflict if another one is by now, or if its status
+    /// is not `from` any more.
+    SetCertificateStatus {
+        /// The compare.
+        from: CertificateStatus,
+        /// The swap.
+        row: Box<StatusRow>,
+    },
+    /// The tenant was told that this certificate ends soon; a conflict if it was before. Bumps no
+    /// version.
+    MarkEnding(TenantId, KeyId, [u8; 32]),
     /// A new grant.
     PutGrant(GrantRow),
     /// Removes a grant; none is a conflict.
@@ -111,8 +127,12 @@ impl Effect {
             Self::CreateSigner(row) => row.tenant,
             Self::CreateKey(row) => row.tenant,
             Self::InstallCertificate(row) => row.tenant,
+            Self::SetCertificateStatus { row, .. } => row.tenant,
             Self::PutGrant(row) => row.tenant,
-            Self::PutOrder(_) | Self::UseBootstrap => return None,
+            Self::PutOrder(_)
+            | Self::UseBootstrap
+            | Self::FollowCertificate(..)
+            | Self::MarkEnding(..) => return None,
         })
     }
 }
@@ -472,5 +492,8 @@ pub trait NodeStore: Send + Sync + 'static {
 }
 
 /// All storage ports in one.
-pub trait Store: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore {}
-impl<T: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore> Store for T {}
+pub trait Store:
+    TenantStore + KeyStore + LogStore + ServiceStore + NodeStore + StatusStore
+{
+}
+impl<T: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore + StatusStore> Store for T {}

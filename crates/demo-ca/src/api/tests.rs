@@ -13,6 +13,7 @@ use countersign_attestation::statement::{
 use countersign_core::{HashAlgorithm, KeyAlgorithm, Micros, SignatureScheme};
 use countersign_x509::asn1::{self, Attribute};
 use countersign_x509::cert::Certificate;
+use countersign_x509::crl::Reason;
 use countersign_x509::csr::CsrBuilder;
 use countersign_x509::hash::sha256;
 use countersign_x509::key::PublicKey;
@@ -94,6 +95,7 @@ impl Scene {
                 misbehave: self.misbehave,
             },
             book: Mutex::new(OrderBook::open(&self.dir.path().join("orders")).unwrap()),
+            revocations: Revocations::new(self.dir.path()),
             order_lifetime_s: 3600,
             clock: Box::new(TestClock(Arc::clone(&self.clock))),
         })
@@ -265,28 +267,41 @@ async fn an_order_leads_to_a_certificate_that_openssl_verifies() {
     let leaf = file("leaf.pem", chain[0].to_pem().as_bytes());
     let issuing = file("issuing.pem", chain[1].to_pem().as_bytes());
     let now = UnixSeconds::new(START).unwrap();
-    let mut crls = String::new();
-    for issuer in [&ca.counter.authority.root, &ca.counter.authority.issuing] {
-        let der = file("crl.der", &crl::empty(issuer, now).unwrap());
-        let out = openssl(&["crl", "-inform", "DER", "-in", &der]);
-        crls.push_str(&out);
-    }
-    let crls = file("crls.pem", crls.as_bytes());
-    let verdict = openssl(&[
-        "verify",
-        "-x509_strict",
-        "-attime",
-        &START.to_string(),
-        "-crl_check_all",
-        "-CRLfile",
-        &crls,
-        "-CAfile",
-        &roots,
-        "-untrusted",
-        &issuing,
-        &leaf,
-    ]);
-    assert!(verdict.trim().ends_with(": OK"), "{verdict}");
+    let verdict = || {
+        let authority = &ca.counter.authority;
+        let mut crls = String::new();
+        for list in [
+            crl::of_cas(&authority.root, now).unwrap(),
+            crl::of_subscribers(&authority.issuing, &ca.revocations, now).unwrap(),
+        ] {
+            let der = file("crl.der", &list);
+            crls.push_str(&openssl(&["crl", "-inform", "DER", "-in", &der]));
+        }
+        let crls = file("crls.pem", crls.as_bytes());
+        let out = Command::new("openssl")
+            .args(["verify", "-x509_strict", "-attime", &START.to_string()])
+            .args(["-crl_check_all", "-CRLfile", &crls, "-CAfile", &roots])
+            .args(["-untrusted", &issuing, &leaf])
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned()
+    };
+    assert!(verdict().trim().ends_with(": OK"), "{}", verdict());
+    // On hold, released, and revoked for ever.
+    let serial = chain[0].serial_hex();
+    let book = || OrderBook::open(&scene.dir.path().join("orders")).unwrap();
+    let revoke = |serial: &str, reason| ca.revocations.revoke(&book(), serial, reason, now);
+    let refused = |e: Result<(), Error>| e.unwrap_err().to_string();
+    assert!(refused(revoke("00ff", Reason::Superseded)).contains("no certificate"));
+    assert!(refused(ca.revocations.release(&book(), &serial)).contains("not on hold"));
+    revoke(&serial, Reason::CertificateHold).unwrap();
+    assert!(verdict().contains("certificate revoked"), "{}", verdict());
+    ca.revocations.release(&book(), &serial).unwrap();
+    assert!(verdict().trim().ends_with(": OK"), "{}", verdict());
+    revoke(&serial.to_uppercase(), Reason::KeyCompromise).unwrap();
+    assert!(verdict().contains("certificate revoked"), "{}", verdict());
+    assert!(refused(revoke(&serial, Reason::Superseded)).contains("revoked already"));
+    assert!(refused(ca.revocations.release(&book(), &serial)).contains("for ever"));
     let text = openssl(&["x509", "-in", &leaf, "-noout", "-text"]);
     for wanted in [
         "Code Signing",

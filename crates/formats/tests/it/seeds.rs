@@ -6,16 +6,20 @@ use crate::tiny_pe::TinyPe;
 use countersign_content::{authenticode, cms, digest_of};
 use countersign_core::{Micros, SignatureScheme};
 use countersign_formats::{Existing, Options};
+use countersign_x509::crl::{CrlBuilder, Reason, RevokedCertificate, assemble_crl};
+use countersign_x509::key::signature_algorithm_der;
+use countersign_x509::name::ca_name;
 use std::path::{Path, PathBuf};
 
 #[path = "../../../../fuzz/src/targets.rs"]
 mod targets;
 
 type Target = fn(&[u8]);
-const TARGETS: [(&str, Target); 3] = [
+const TARGETS: [(&str, Target); 4] = [
     ("pe_parse", targets::pe_parse),
     ("content_authenticode", targets::content_authenticode),
     ("content_cms", targets::content_cms),
+    ("x509_crl", targets::x509_crl),
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -60,10 +64,44 @@ fn fixed_seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "seed-full",
             cms::signed_attributes(&digest, time, None, scheme).unwrap(),
         ),
+        ("x509_crl", "seed-empty", revocation_list(&[])),
+        (
+            "x509_crl",
+            "seed-entries",
+            revocation_list(&[
+                Reason::KeyCompromise,
+                Reason::CertificateHold,
+                Reason::Unspecified,
+            ]),
+        ),
         ("pe_parse", "seed-pe32", TinyPe::pe32().build()),
         ("pe_parse", "seed-pe32-plus", TinyPe::pe32_plus().build()),
         ("pe_parse", "seed-overlay", installer.build()),
     ]
+}
+
+/// A list with an entry for each reason. Its signature is none: whether it verifies is not the
+/// parser's business.
+fn revocation_list(reasons: &[Reason]) -> Vec<u8> {
+    let algorithm = signature_algorithm_der(SignatureScheme::Ecdsa(SHA256));
+    let at = Micros::from_seconds(1_790_000_000);
+    let entry = |(n, reason): (u8, &Reason)| RevokedCertificate {
+        serial: vec![0x80 + n, n],
+        at,
+        reason: *reason,
+    };
+    let tbs = CrlBuilder {
+        issuer: ca_name("XX", "Seed", "Seed CA").unwrap(),
+        authority_key_id: vec![7; 20],
+        number: vec![1, 2],
+        this_update: at,
+        next_update: Micros::from_seconds(1_790_600_000),
+        revoked: (0..).zip(reasons).map(entry).collect(),
+        signature_algorithm: algorithm.clone(),
+        more: Vec::new(),
+    }
+    .build();
+    assemble_crl(&tbs, &algorithm, &[9; 70])
 }
 
 /// Signed executables: other bytes each time, so written once and kept.

@@ -6,7 +6,9 @@
 
 use super::LeafError;
 use super::bounds::Bounded;
-use super::words::{Asserted, ContentKind, LoggedKey, OutcomeResult, Predecessor, Purpose};
+use super::words::{
+    Asserted, CertificateStatus, ContentKind, LoggedKey, OutcomeResult, Predecessor, Purpose,
+};
 use crate::commitment::{Commitment, HexHash};
 use serde::{Deserialize, Serialize};
 
@@ -333,6 +335,38 @@ bodies! {
         issuer: String,
     }
 
+    /// The service learned something new of the certificate in use: at the first look, and at each
+    /// change.
+    CertificateStatusChanged = "certificate-status" {
+        /// For which key.
+        key: String,
+        /// SHA-256 of the certificate.
+        certificate_sha256: HexHash,
+        /// What is known now.
+        status: CertificateStatus,
+        /// The CA's revocation date, microseconds; present exactly if `revoked` or `on-hold`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revoked_at: Option<u64>,
+        /// The CA's reason, by its name in RFC 5280 §5.3.1; present exactly if `revoked` or `on-hold`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// The list's `cRLNumber`, hex, if it has one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        crl_number: Option<String>,
+        /// The list's `thisUpdate`, microseconds.
+        this_update: u64,
+    }
+
+    /// The certificate in use ends soon. Once per certificate.
+    CertificateEnding = "certificate-ending" {
+        /// For which key.
+        key: String,
+        /// SHA-256 of the certificate.
+        certificate_sha256: HexHash,
+        /// Its end, microseconds.
+        not_after: u64,
+    }
+
     /// A grant was added.
     GrantAdded = "grant-added" {
         /// Its id.
@@ -466,6 +500,15 @@ impl LeafBody {
                 let signed = matches!(o.result, OutcomeResult::Signed);
                 if signed != o.signature_sha256.is_some() {
                     return inconsistent("signature_sha256");
+                }
+            }
+            Self::CertificateStatusChanged(c) => {
+                let good = matches!(c.status, CertificateStatus::Good);
+                if good == c.revoked_at.is_some() {
+                    return inconsistent("revoked_at");
+                }
+                if good == c.reason.is_some() {
+                    return inconsistent("reason");
                 }
             }
             _ => {}

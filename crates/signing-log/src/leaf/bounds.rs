@@ -53,4 +53,5 @@ always_bounded!(
     super::ContentKind,
     super::Asserted,
     super::OutcomeResult,
+    super::CertificateStatus,
 );

@@ -94,3 +94,15 @@ pub enum OutcomeResult {
     /// A crash or a timeout hides whether one was made; none was released.
     Unknown,
 }
+
+/// What a CA's list says of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateStatus {
+    /// It is not on the list.
+    Good,
+    /// It is, for now.
+    OnHold,
+    /// It is, for ever.
+    Revoked,
+}

@@ -351,6 +351,29 @@ pub fn body(
             issuer: t(2),
         }
         .into(),
+        CertificateStatusChanged::TYPE => {
+            let status = [
+                CertificateStatus::Good,
+                CertificateStatus::OnHold,
+                CertificateStatus::Revoked,
+            ][usize::from(b[0]) + usize::from(b[0] && b[1])];
+            CertificateStatusChanged {
+                key: t(0),
+                certificate_sha256: hash(0),
+                status,
+                revoked_at: b[0].then_some(n[0]),
+                reason: opt(b[0], 1),
+                crl_number: opt(b[2], 2),
+                this_update: n[1],
+            }
+            .into()
+        }
+        CertificateEnding::TYPE => CertificateEnding {
+            key: t(0),
+            certificate_sha256: hash(0),
+            not_after: n[0],
+        }
+        .into(),
         GrantAdded::TYPE => GrantAdded {
             grant: t(0),
             signer: t(1),

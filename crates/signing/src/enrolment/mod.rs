@@ -5,7 +5,9 @@
 //! evidence in the same type.
 
 mod orders;
+mod waiting;
 
+use crate::actor::Actor;
 use crate::caller::Caller;
 use crate::denials::Refusal;
 use crate::use_key::KeyUse;
@@ -109,14 +111,13 @@ impl Service {
                 statement: None,
             };
             self.move_key(
-                caller,
+                Actor::Person(caller, rid),
                 tenant.id,
                 row.id,
                 KeyEvent::Appraised,
                 None,
                 vec![Effect::SetAppraisal(tenant.id, row.id, json)],
                 vec![LeafBody::KeyAppraised(leaf)],
-                rid,
             )
             .await?;
         }

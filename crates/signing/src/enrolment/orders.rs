@@ -1,11 +1,14 @@
 //! Orders: at a CA with a connector, or exported for one without. Both end in the same check of the
 //! certificate that comes back.
 
+use super::waiting::FIRST;
 use super::{Destination, ExportedRequest, software_allowed};
+use crate::actor::Actor;
 use crate::caller::Caller;
+use crate::revocation::follow;
 use crate::sequencer::Submission;
 use crate::service_keys::random;
-use crate::tenants::{by, cut, tenant_draft, text};
+use crate::tenants::{cut, tenant_draft, text};
 use crate::{Service, SigningError};
 use countersign_core::ports::ca::{CaError, CertificateRequest, CertificateSubject, OrderStep};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, OrderState};
@@ -79,6 +82,7 @@ impl Service {
             problem: None,
             created: now,
             updated: now,
+            next_poll: None,
         };
         self.record_request(caller, &mut order_row, &request, OrderState::Exported, rid)
             .await?;
@@ -136,10 +140,11 @@ impl Service {
             problem: None,
             created: now,
             updated: now,
+            next_poll: None,
         };
         let opened = match connector.open(order.id, tenant.name.as_str()).await {
             Ok(o) => o,
-            Err(e) => return Err(self.failed(caller, &mut order, e, rid).await),
+            Err(e) => return Err(self.failed(Actor::Person(caller, rid), &mut order, e).await),
         };
         order.reference = Some(opened.reference.clone());
         let to = Destination {
@@ -154,12 +159,17 @@ impl Service {
             .await?;
         let step = match connector.submit(&opened.reference, &request).await {
             Ok(s) => s,
-            Err(e) => return Err(self.failed(caller, &mut order, e, rid).await),
+            Err(e) => return Err(self.failed(Actor::Person(caller, rid), &mut order, e).await),
         };
         match step {
-            OrderStep::Waiting { .. } => Ok(order),
+            // Asked after in the background from here on, whoever waits or does not.
+            OrderStep::Waiting { retry_after_s } => {
+                let wait = Duration::from_secs(u64::from(retry_after_s));
+                self.wait_on(&order, wait, None).await?;
+                Ok(order)
+            }
             OrderStep::Issued { chain } => {
-                self.install(caller, tenant.id, key, chain, Some(&mut order), rid)
+                self.finish(Actor::Person(caller, rid), &mut order, chain)
                     .await?;
                 Ok(order)
             }
@@ -198,10 +208,12 @@ impl Service {
             match connector.poll(&reference).await {
                 Ok(OrderStep::Waiting { .. }) => {}
                 Ok(OrderStep::Issued { chain }) => {
-                    self.install(caller, tenant, row.key, chain, Some(&mut row), rid)
+                    self.finish(Actor::Person(caller, rid), &mut row, chain)
                         .await?;
                 }
-                Err(e) => return Err(self.failed(caller, &mut row, e, rid).await),
+                Err(e) => {
+                    return Err(self.failed(Actor::Person(caller, rid), &mut row, e).await);
+                }
             }
         }
         Ok(row)
@@ -226,25 +238,28 @@ impl Service {
             .await?
             .into_iter()
             .find(|o| o.state == OrderState::Exported);
-        self.install(caller, tenant.id, key, chain, order.as_mut(), rid)
+        let actor = Actor::Person(caller, rid);
+        self.install(actor, tenant.id, key, chain, order.as_mut())
             .await
     }
 
-    async fn install(
+    /// Checks a chain and installs it; then its certificate is looked up in the CA's list at once, so
+    /// that the key signs when this returns. A list that cannot be had keeps nobody from installing:
+    /// the key signs as soon as it can.
+    pub(super) async fn install(
         &self,
-        caller: &Caller,
+        actor: Actor<'_>,
         tenant: TenantId,
         key: KeyId,
         chain: Vec<Vec<u8>>,
         order: Option<&mut OrderRow>,
-        rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
         let row = self
             .store()
             .key(tenant, key)
             .await?
             .ok_or(SigningError::NotFound)?;
-        software_allowed(&row, &self.still_admin(caller, tenant).await?)?;
+        software_allowed(&row, &self.still_allowed(actor, tenant).await?)?;
         let now = self.clock().now();
         let checked = match check(&row, &chain, now) {
             Ok(c) => c,
@@ -259,7 +274,7 @@ impl Service {
                     drafts: vec![tenant_draft(
                         tenant,
                         LeafBody::CertificateRefused(leaf),
-                        by(caller, rid),
+                        actor.details(),
                     )],
                     ..Submission::default()
                 };
@@ -267,6 +282,7 @@ impl Service {
                     // What came by hand may be the wrong file: an exported order waits on.
                     if order.state != OrderState::Exported {
                         order.state = OrderState::Refused;
+                        order.next_poll = None;
                     }
                     order.problem = Some(cut(&findings.join("; ")));
                     order.updated = now;
@@ -297,25 +313,25 @@ impl Service {
             serial: leaf.serial_hex(),
             installed: now,
         };
-        let mut effects = vec![Effect::InstallCertificate(certificate)];
+        let followed = follow(&certificate, checked.issuer());
+        let mut effects = vec![Effect::InstallCertificate(certificate), followed];
         if let Some(order) = order {
             order.state = OrderState::Installed;
             order.problem = None;
             order.updated = now;
+            order.next_poll = None;
             effects.push(Effect::PutOrder(Box::new(order.clone())));
         }
         let leaves = vec![LeafBody::CertificateInstalled(body)];
-        self.move_key(
-            caller,
-            tenant,
-            key,
-            KeyEvent::Certified,
-            None,
-            effects,
-            leaves,
-            rid,
-        )
-        .await
+        let event = KeyEvent::Certified;
+        self.move_key(actor, tenant, key, event, None, effects, leaves)
+            .await?;
+        self.look_up_now(tenant, key).await;
+        // As it is now: the list may have said that the certificate is revoked.
+        self.store()
+            .key(tenant, key)
+            .await?
+            .ok_or(SigningError::NotFound)
     }
 
     async fn record_request(
@@ -330,6 +346,7 @@ impl Service {
         order.statement = Some(request.statement.clone());
         order.state = state;
         order.updated = self.clock().now();
+        order.next_poll = (state == OrderState::Submitted).then(|| order.updated.plus(FIRST));
         let leaf = CertificateRequested {
             key: order.key.to_string(),
             order: order.id.to_string(),
@@ -349,17 +366,17 @@ impl Service {
     }
 
     /// Keeps what the CA said. A CA that is away leaves the order as it was.
-    async fn failed(
+    pub(super) async fn failed(
         &self,
-        caller: &Caller,
+        actor: Actor<'_>,
         order: &mut OrderRow,
         error: CaError,
-        rid: &RequestId,
     ) -> SigningError {
         order.updated = self.clock().now();
         order.problem = Some(cut(&error.to_string()));
         if let CaError::Refused { reasons, .. } = &error {
             order.state = OrderState::Refused;
+            order.next_poll = None;
             order.problem = Some(cut(&format!("{error}: {}", reasons.join("; "))));
         }
         let leaf = OrderFailed {
@@ -368,17 +385,16 @@ impl Service {
             ca: cut(&order.ca),
             reason: order.problem.clone().unwrap_or_default(),
         };
-        let effect = Effect::PutOrder(Box::new(order.clone()));
-        if let Err(e) = self
-            .record(
-                caller,
+        let submission = Submission {
+            drafts: vec![tenant_draft(
                 order.tenant,
                 LeafBody::OrderFailed(leaf),
-                effect,
-                rid,
-            )
-            .await
-        {
+                actor.details(),
+            )],
+            effects: vec![Effect::PutOrder(Box::new(order.clone()))],
+            ..Submission::default()
+        };
+        if let Err(e) = self.commit(order.tenant, submission).await {
             return e;
         }
         error.into()
@@ -394,6 +410,11 @@ struct Checked {
 impl Checked {
     const fn leaf(&self) -> &Certificate {
         &self.leaf
+    }
+
+    /// The CA that issued the leaf: it may be a root, which the installed chain leaves out.
+    fn issuer(&self) -> &[u8] {
+        self.certs.get(1).map_or(&[], Certificate::der)
     }
 
     fn without_root(&self) -> Vec<Vec<u8>> {

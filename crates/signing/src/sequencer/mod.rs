@@ -300,6 +300,12 @@ impl Sequencer {
         if let Err(e) = self.open() {
             return all(e);
         }
+        let began = Instant::now();
+        let mut span = current_trace().span(SpanName::Commit);
+        let waiting = Shared::by(&span);
+        for s in &mut submissions {
+            s.waiting = waiting.clone();
+        }
         if count > 1 {
             let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
             for s in &mut submissions {
@@ -323,6 +329,11 @@ impl Sequencer {
                     "the log writer has stopped".into(),
                 )))
             }));
+        }
+        waiting.link(&mut span);
+        match results.iter().find_map(|r| r.as_ref().err()) {
+            None => self.measures.commit_wait.observe(began.elapsed()),
+            Some(refused) => span.fail(refused.code()),
         }
         results
     }

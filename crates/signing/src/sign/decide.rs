@@ -57,10 +57,9 @@ impl Service {
             let fresh = self
                 .fresh_snapshot(ask.caller.tenant, &ask.signer.signer)
                 .await?;
-            if fresh.guard != on.guard {
-                decided = self.judge_all(&fresh, ask, items);
-                on = fresh;
-            }
+            // What is known of a certificate changes without a new version.
+            decided = self.judge_all(&fresh, ask, items);
+            on = fresh;
         }
         for refused in decided.iter().filter_map(|(_, r)| r.as_ref().err()) {
             self.log_refusal(&ask.caller, &ask.signer.signer, refused, &ask.rid);
@@ -106,6 +105,12 @@ impl Service {
             SigningError::Appraisal { .. } => (Refusal::Denied, "software-key-policy".to_owned()),
             SigningError::CertificateOutsideValidity { .. } => {
                 (Refusal::Denied, "certificate-outside-validity".to_owned())
+            }
+            SigningError::CertificateRevoked { .. } => {
+                (Refusal::Denied, "certificate-revoked".to_owned())
+            }
+            SigningError::CertificateStatusUnknown { .. } => {
+                (Refusal::Denied, "certificate-status-unknown".to_owned())
             }
             _ => return,
         };
@@ -154,17 +159,11 @@ impl Service {
                 decision: Box::new(decision),
             });
         }
-        let Some((key, certificate)) = &snapshot.active else {
+        let (Some((key, certificate)), Some(known)) = (&snapshot.active, &snapshot.known) else {
             return Err(no_active_key(snapshot));
         };
         crate::enrolment::software_allowed(key, &snapshot.tenant)?;
-        // CSBR §9.6.3(10): no use of the key after the certificate's end.
-        if now < certificate.not_before || now >= certificate.not_after {
-            return Err(SigningError::CertificateOutsideValidity {
-                not_before: certificate.not_before,
-                not_after: certificate.not_after,
-            });
-        }
+        self.certificate_good(certificate, known)?;
         Ok(Judged {
             parsed,
             only_repeat,
@@ -228,14 +227,24 @@ impl Service {
             chain: certificate.chain.clone(),
             key: key.id,
             algorithm: key.algorithm,
+            warnings: snapshot
+                .known
+                .as_ref()
+                .and_then(|k| self.news_of(k))
+                .map(|n| n.warnings)
+                .unwrap_or_default(),
         })
     }
 }
 
+/// Why a signer without an active key does not sign.
 fn no_active_key(snapshot: &SignerSnapshot) -> SigningError {
-    match snapshot.newest_state {
-        Some(state) => SigningError::KeyNotActive { state },
-        None => SigningError::NoKey,
+    // A revocation has stopped the newest: that says more than the state it left the key in.
+    let revoked = snapshot.known.as_ref().and_then(|k| k.revocation());
+    match (revoked, snapshot.newest_state) {
+        (Some(revoked), _) => revoked,
+        (None, Some(state)) => SigningError::KeyNotActive { state },
+        (None, None) => SigningError::NoKey,
     }
 }
 

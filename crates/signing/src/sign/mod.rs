@@ -92,6 +92,8 @@ pub struct SignerCertificate {
     pub key: KeyId,
     /// Its algorithm.
     pub algorithm: KeyAlgorithm,
+    /// What its owner should know now, in words: an end that is near, a list that cannot be had.
+    pub warnings: Vec<String>,
 }
 
 /// One request on its way through.

@@ -30,16 +30,16 @@ super::statements! {
         (tenant_id, key_id, sha256, chain, not_before, not_after, serial, installed) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
 
-    ORDER = "SELECT tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated \
-        FROM orders WHERE tenant_id = $1 AND order_id = $2";
-    ORDERS_OF = "SELECT tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated \
-        FROM orders WHERE tenant_id = $1 AND key_id = $2 ORDER BY created DESC, order_id DESC";
+    ORDER = "SELECT tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated, \
+        next_poll FROM orders WHERE tenant_id = $1 AND order_id = $2";
+    ORDERS_OF = "SELECT tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated, \
+        next_poll FROM orders WHERE tenant_id = $1 AND key_id = $2 ORDER BY created DESC, order_id DESC";
     /// No row changes if the id belongs to another tenant or key.
     PUT_ORDER = "INSERT INTO orders \
-        (tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+        (tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated, \
+        next_poll) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
         ON CONFLICT (order_id) DO UPDATE SET ca = excluded.ca, reference = excluded.reference, \
         state = excluded.state, csr = excluded.csr, statement = excluded.statement, \
-        problem = excluded.problem, updated = excluded.updated \
+        problem = excluded.problem, updated = excluded.updated, next_poll = excluded.next_poll \
         WHERE orders.tenant_id = excluded.tenant_id AND orders.key_id = excluded.key_id";
 }

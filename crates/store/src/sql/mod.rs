@@ -20,5 +20,6 @@ pub(crate) use statements;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod nodes;
+pub(crate) mod revocation;
 pub(crate) mod service;
 pub(crate) mod tenants;

@@ -7,7 +7,7 @@ use super::errors::Stop;
 use super::log::{by_log, kind_name, stored};
 use super::many::many;
 use super::writer::{Write, Writer};
-use super::{Bound, claims, keys, nodes, service, tenants};
+use super::{Bound, claims, keys, nodes, revocation, service, tenants};
 use crate::sql::log as text;
 use countersign_core::ports::rows::{LeafRow, OpenAuthorisation, SubtreeRow};
 use countersign_core::ports::store::{Commit, CommitError, Effect, Guard, LogWrite};
@@ -154,12 +154,21 @@ async fn apply_effect(
     now: Micros,
     effect: Effect,
 ) -> Result<(), Stop> {
-    // Each moves its tenant's version on, except the first two and the bootstrap credential, which
-    // is nobody's.
+    // Each moves its tenant's version on, except those at the top (`Effect::bumps`).
     match effect {
         Effect::CreateTenant(row) => tenants::create_tenant(write, item, row).await,
         Effect::PutOrder(row) => keys::put_order(write, item, *row).await,
         Effect::UseBootstrap => service::use_bootstrap(write, item, now).await,
+        Effect::FollowCertificate(row, issuer) => {
+            revocation::follow(write, item, *row, issuer).await
+        }
+        Effect::MarkEnding(tenant, key, sha256) => {
+            revocation::mark_ending(write, item, tenant, key, sha256).await
+        }
+        Effect::SetCertificateStatus { from, row } => {
+            tenants::bump(write, item, row.tenant).await?;
+            revocation::set_status(write, item, from, *row).await
+        }
         Effect::SetPolicy(tenant, policy) => {
             tenants::bump(write, item, tenant).await?;
             tenants::set_policy(write, tenant, policy).await

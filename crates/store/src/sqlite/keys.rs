@@ -199,7 +199,8 @@ pub(super) async fn put_order(
         .bind(row.statement)
         .bind(row.problem)
         .bind(row.created.0)
-        .bind(row.updated.0);
+        .bind(row.updated.0)
+        .bind(row.next_poll.map(|m| m.0));
     let rows = write.execute(query).await?;
     changed(rows, item, || {
         format!("an order {} exists for another key", row.id)
@@ -242,7 +243,7 @@ fn certificate_row(c: &Columns<'_>) -> Read<CertificateRow> {
     })
 }
 
-fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
+pub(super) fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
     Ok(OrderRow {
         tenant: TenantId(c.uuid(0)?),
         id: OrderId(c.uuid(1)?),
@@ -255,6 +256,7 @@ fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
         problem: c.text_or_null(8)?,
         created: c.micros(9)?,
         updated: c.micros(10)?,
+        next_poll: c.micros_or_null(11)?,
     })
 }
 

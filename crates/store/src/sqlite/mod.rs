@@ -9,6 +9,7 @@ mod log;
 mod many;
 mod nodes;
 mod open;
+mod revocation;
 mod service;
 mod tenants;
 #[cfg(test)]

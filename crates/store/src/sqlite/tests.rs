@@ -394,6 +394,7 @@ fn statements() -> Vec<(&'static str, &'static str, &'static str)> {
         sql::keys::ALL,
         sql::log::ALL,
         sql::nodes::ALL,
+        sql::revocation::ALL,
         sql::service::ALL,
         &commit::all_many(),
         &claims::all_many(),
@@ -450,6 +451,16 @@ fn each_statement_names_its_columns_and_its_tenant() {
         "USE_BOOTSTRAP",
         "PROBE_WRITE",
         "PROBE_READ",
+        "LIST",
+        "LISTS_DUE",
+        "FOLLOW_LIST",
+        "CLAIM_LIST",
+        "LIST_GOOD",
+        "LIST_PROBLEM",
+        "LISTED",
+        "UNLISTED",
+        "ENDING",
+        "ORDERS_DUE",
     ];
     for (name, text, _) in statements() {
         assert!(!text.contains('*'), "{name}");

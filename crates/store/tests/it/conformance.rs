@@ -1,6 +1,7 @@
 //! What every implementation of the storage ports keeps. Written against the traits alone; a
 //! database joins by an [`Empty`] and one line of `conformance!`.
 
+use crate::conformance_status::*;
 use crate::model::*;
 use countersign_core::ports::rows::*;
 use countersign_core::ports::store::*;
@@ -87,6 +88,10 @@ mod sqlite {
         the_operator_is_registered_once
         service_keys_are_added_by_one_node
         a_flush_of_many_is_one_commit
+        a_status_is_followed_set_and_read_back
+        a_list_is_claimed_once_and_never_goes_back
+        certificates_are_walked_in_the_order_of_their_ends
+        submitted_orders_wait_for_one_node
     );
 }
 

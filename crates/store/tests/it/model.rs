@@ -234,6 +234,7 @@ impl Everything {
                 problem: None,
                 created: NOW,
                 updated: NOW,
+                next_poll: None,
             },
         }
     }

@@ -1,0 +1,266 @@
+//! Certificate status, revocation lists, orders that wait for their CA.
+
+use super::decode::Columns;
+use super::errors::Stop;
+use super::keys::order_row;
+use super::tenants::{by_tenant, changed, conflict};
+use super::writer::Write;
+use super::{Bound, SqliteStore, sql};
+use crate::sql::revocation as text;
+use async_trait::async_trait;
+use countersign_core::ports::revocation::{
+    CertificateStatus, ListId, ListPolled, ListRow, StatusPlace, StatusRow, StatusStore,
+};
+use countersign_core::ports::rows::OrderRow;
+use countersign_core::ports::store::{CommitError, Read};
+use countersign_core::{KeyId, Micros, OrderId, TenantId};
+use std::time::Duration;
+
+/// A list that somebody just began to be looked up in is fetched soon, should the node that began
+/// die before it has looked itself.
+const FIRST_POLL: Duration = Duration::from_secs(30);
+
+#[async_trait]
+impl StatusStore for SqliteStore {
+    async fn certificate_status(&self, tenant: TenantId, key: KeyId) -> Read<Option<StatusRow>> {
+        let query = by_tenant(text::STATUS, tenant).bind(key.as_bytes().to_vec());
+        self.read_one("certificate_status", query, status_row).await
+    }
+
+    async fn certificate_statuses(&self, tenant: TenantId) -> Read<Vec<StatusRow>> {
+        let query = by_tenant(text::STATUSES, tenant);
+        self.read("certificate_status", query, status_row).await
+    }
+
+    async fn revocation_list(&self, id: &ListId) -> Read<Option<ListRow>> {
+        self.read_one("revocation_lists", by_list(text::LIST, id), list_row)
+            .await
+    }
+
+    async fn lists_due(&self, now: Micros, limit: u32) -> Read<Vec<ListRow>> {
+        let query = sql(text::LISTS_DUE).bind(now.0).bind(i64::from(limit));
+        self.read("revocation_lists", query, list_row).await
+    }
+
+    async fn claim_list(
+        &self,
+        id: &ListId,
+        seen: Micros,
+        until: Micros,
+    ) -> Result<bool, CommitError> {
+        let query = by_list(text::CLAIM_LIST, id).bind(seen.0).bind(until.0);
+        self.one("claim list", query).await
+    }
+
+    async fn list_polled(&self, id: &ListId, polled: &ListPolled) -> Result<(), CommitError> {
+        let query = match polled {
+            ListPolled::Good {
+                at,
+                this_update,
+                number,
+                next_poll,
+            } => by_list(text::LIST_GOOD, id)
+                .bind(at.0)
+                .bind(this_update.0)
+                .bind(number.clone())
+                .bind(next_poll.0),
+            ListPolled::Problem { why, next_poll } => by_list(text::LIST_PROBLEM, id)
+                .bind(why.clone())
+                .bind(next_poll.0),
+        };
+        self.one("list polled", query).await.map(|_| ())
+    }
+
+    async fn listed(
+        &self,
+        id: &ListId,
+        now: Micros,
+        after: Option<StatusPlace>,
+        limit: u32,
+    ) -> Read<Vec<StatusRow>> {
+        let query = after_place(by_list(text::LISTED, id), now, after).bind(i64::from(limit));
+        self.read("certificate_status", query, status_row).await
+    }
+
+    async fn unlisted(&self, limit: u32) -> Read<Vec<StatusRow>> {
+        let query = sql(text::UNLISTED).bind(i64::from(limit));
+        self.read("certificate_status", query, status_row).await
+    }
+
+    async fn ending(
+        &self,
+        from: Micros,
+        until: Micros,
+        after: Option<StatusPlace>,
+        limit: u32,
+    ) -> Read<Vec<StatusRow>> {
+        let query = after_place(sql(text::ENDING), from, after)
+            .bind(until.0)
+            .bind(i64::from(limit));
+        self.read("certificate_status", query, status_row).await
+    }
+
+    async fn orders_due(&self, now: Micros, limit: u32) -> Read<Vec<OrderRow>> {
+        let query = sql(text::ORDERS_DUE).bind(now.0).bind(i64::from(limit));
+        self.read("orders", query, order_row).await
+    }
+
+    async fn claim_order(
+        &self,
+        tenant: TenantId,
+        order: OrderId,
+        seen: Micros,
+        until: Micros,
+    ) -> Result<bool, CommitError> {
+        let query = by_tenant(text::CLAIM_ORDER, tenant)
+            .bind(order.as_bytes().to_vec())
+            .bind(seen.0)
+            .bind(until.0);
+        self.one("claim order", query).await
+    }
+
+    async fn order_waits(
+        &self,
+        tenant: TenantId,
+        order: OrderId,
+        next_poll: Option<Micros>,
+        problem: Option<String>,
+    ) -> Result<(), CommitError> {
+        let query = by_tenant(text::ORDER_WAITS, tenant)
+            .bind(order.as_bytes().to_vec())
+            .bind(next_poll.map(|m| m.0))
+            .bind(problem);
+        self.one("order waits", query).await.map(|_| ())
+    }
+}
+
+impl SqliteStore {
+    /// One statement in a write of its own: whether it changed a row.
+    async fn one(&self, name: &'static str, query: Bound) -> Result<bool, CommitError> {
+        let mut write = self.writer.begin(name).await?;
+        let result = write.execute(query).await;
+        write.finish(result).await.map(|rows| rows > 0)
+    }
+}
+
+pub(super) async fn follow(
+    write: &mut Write<'_>,
+    item: usize,
+    row: StatusRow,
+    certificate: Vec<u8>,
+) -> Result<(), Stop> {
+    let Some(list) = row.list else {
+        return Err(conflict(item, "a certificate without a list".to_owned()));
+    };
+    let query = by_list(text::FOLLOW_LIST, &list)
+        .bind(certificate)
+        .bind(row.since.plus(FIRST_POLL).0);
+    write.execute(query).await?;
+    let query = by_tenant(text::FOLLOW, row.tenant)
+        .bind(row.key.as_bytes().to_vec())
+        .bind(row.sha256.to_vec())
+        .bind(row.serial)
+        .bind(row.not_after.0)
+        .bind(list.issuer.to_vec())
+        .bind(list.urls)
+        .bind(row.status.as_str())
+        .bind(row.since.0)
+        .bind(row.checked.map(|m| m.0))
+        .bind(row.revoked_at.map(|m| m.0))
+        .bind(row.reason)
+        .bind(row.warned);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || format!("there is no key {}", row.key))
+}
+
+pub(super) async fn set_status(
+    write: &mut Write<'_>,
+    item: usize,
+    from: CertificateStatus,
+    row: StatusRow,
+) -> Result<(), Stop> {
+    let query = by_tenant(text::SET_STATUS, row.tenant)
+        .bind(row.key.as_bytes().to_vec())
+        .bind(row.sha256.to_vec())
+        .bind(from.as_str())
+        .bind(row.status.as_str())
+        .bind(row.since.0)
+        .bind(row.checked.map(|m| m.0))
+        .bind(row.revoked_at.map(|m| m.0))
+        .bind(row.reason);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || {
+        format!(
+            "the certificate of key {} is not {} any more, or another is in use",
+            row.key,
+            from.as_str()
+        )
+    })
+}
+
+pub(super) async fn mark_ending(
+    write: &mut Write<'_>,
+    item: usize,
+    tenant: TenantId,
+    key: KeyId,
+    sha256: [u8; 32],
+) -> Result<(), Stop> {
+    let query = by_tenant(text::MARK_ENDING, tenant)
+        .bind(key.as_bytes().to_vec())
+        .bind(sha256.to_vec())
+        .bind(true)
+        .bind(false);
+    let rows = write.execute(query).await?;
+    changed(rows, item, || {
+        format!("the end of the certificate of key {key} was told already, or another is in use")
+    })
+}
+
+/// A statement whose first values name a list.
+fn by_list(text: &'static str, id: &ListId) -> Bound {
+    sql(text).bind(id.issuer.to_vec()).bind(id.urls.clone())
+}
+
+/// Binds where a walk goes on: past `after`, or from `from`.
+fn after_place(query: Bound, from: Micros, after: Option<StatusPlace>) -> Bound {
+    // No key has the nil id, so the first place lies before all rows of its time.
+    let (end, key) = after.unwrap_or((from, KeyId(uuid::Uuid::nil())));
+    query.bind(end.0).bind(key.as_bytes().to_vec())
+}
+
+fn status_row(c: &Columns<'_>) -> Read<StatusRow> {
+    let list = match (c.hash_or_null(5)?, c.text_or_null(6)?) {
+        (Some(issuer), Some(urls)) => Some(ListId { issuer, urls }),
+        (None, None) => None,
+        _ => return Err(c.corrupt(6, "half a list")),
+    };
+    Ok(StatusRow {
+        tenant: TenantId(c.uuid(0)?),
+        key: KeyId(c.uuid(1)?),
+        sha256: c.hash(2)?,
+        serial: c.text(3)?,
+        not_after: c.micros(4)?,
+        list,
+        status: c.word(7, &CertificateStatus::ALL, CertificateStatus::as_str)?,
+        since: c.micros(8)?,
+        checked: c.micros_or_null(9)?,
+        revoked_at: c.micros_or_null(10)?,
+        reason: c.text_or_null(11)?,
+        warned: c.bool(12)?,
+    })
+}
+
+fn list_row(c: &Columns<'_>) -> Read<ListRow> {
+    Ok(ListRow {
+        id: ListId {
+            issuer: c.hash(0)?,
+            urls: c.text(1)?,
+        },
+        certificate: c.bytes(2)?,
+        next_poll: c.micros(3)?,
+        good: c.micros_or_null(4)?,
+        this_update: c.micros_or_null(5)?,
+        number: c.bytes_or_null(6)?,
+        problem: c.text_or_null(7)?,
+    })
+}
