@@ -9,6 +9,7 @@ mod docs;
 mod enrolment;
 mod idempotency;
 mod keys;
+mod limits;
 mod logs;
 mod modules;
 mod neighbours;

@@ -384,7 +384,8 @@ fn a_neighbours_object_is_the_same_404_as_none_for_everybody() {
             let shown = row.shown.iter().find(|(r, _)| r == role).map(|(_, s)| *s);
             let mut ask = |o: &Objects, tile: &str| {
                 asked += 1;
-                asker.ask(method, &o.fill(path, tile), token, row.body.as_ref())
+                let path = o.fill(path, tile) + &row.query;
+                asker.ask(method, &path, token, row.body.as_ref())
             };
             if let Some(status) = shown {
                 let answer = ask(&objects, "");
@@ -488,7 +489,7 @@ fn a_neighbours_object_is_the_same_404_as_none_for_everybody() {
         } else {
             &their_admin
         };
-        let path = objects.fill(path, "0/000.p/1");
+        let path = objects.fill(path, "0/000.p/1") + &row.query;
         let answer = asker.ask(method, &path, Some(token), row.body.as_ref());
         assert_eq!(
             answer.status,

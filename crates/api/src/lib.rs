@@ -8,6 +8,7 @@
 
 pub mod auth;
 pub mod extract;
+pub mod limits;
 mod measures;
 pub mod metrics;
 pub mod middleware;
@@ -16,6 +17,7 @@ pub mod routes;
 mod state;
 pub mod wire;
 
+pub use limits::Limits;
 pub use measures::ApiMeasures;
 pub use state::{Api, ApiConfig};
 
@@ -30,8 +32,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{Content, ObjectBuilder, OpenApi, Ref, Required, ResponseBuilder, Type};
 use utoipa_axum::router::OpenApiRouter;
 
-/// Largest request body, except where certificate chains come.
+/// Largest request body, except where certificate chains and batches come.
 const BODY_LIMIT: usize = 64 * 1024;
+/// Largest request body of all.
+const LARGEST_BODY: usize = 1024 * 1024;
 
 /// Paths that take no service token.
 const PUBLIC: [&str; 6] = [
@@ -71,11 +75,12 @@ struct Description;
 /// the time limit do not surround the health routes, so that they answer under load.
 pub fn router(api: &Api) -> Router {
     use axum::middleware::from_fn_with_state;
-    let (service, _) = routes::service().split_for_parts();
+    let (service, described) = routes::service().split_for_parts();
+    let door = middleware::Door::new(api.clone(), described);
     let (health, _) = routes::health::routes().split_for_parts();
     service
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(from_fn_with_state(api.admission(), middleware::admit))
+        .layer(from_fn_with_state(door, middleware::admit))
         .merge(health)
         .fallback(async || Problem::not_found())
         .layer(CatchPanicLayer::custom(middleware::panicked))

@@ -1,8 +1,11 @@
 //! What surrounds every handler, from the outside in: the request id and the one form of problems;
-//! panics; admission; the time limit.
+//! panics; the door with its bounds; the time limit.
 
+use crate::extract::identify;
 use crate::measures::ApiMeasures;
 use crate::problem::{Kind, Problem};
+use crate::state::Api;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,11 +13,14 @@ use countersign_core::RequestId;
 use countersign_core::trace::{Attribute, Span, SpanRef, Trace, TraceId, Tracer};
 use countersign_signing::traced;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use std::any::Any;
+use std::collections::HashSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
 use tracing::Instrument as _;
+use utoipa::openapi::OpenApi;
 
 /// The request id's header.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -158,55 +164,145 @@ pub(crate) fn panicked(cause: Box<dyn Any + Send + 'static>) -> Response {
     Problem::internal().into_response()
 }
 
-/// How many requests are worked on at once, and for how long each may keep its caller waiting.
+/// The door: who is let in, in which order ([`crate::limits`]).
 #[derive(Debug, Clone)]
-pub(crate) struct Admission {
-    /// Places.
-    pub(crate) places: Arc<Semaphore>,
-    /// The time limit.
-    pub(crate) timeout: Duration,
+pub(crate) struct Door {
+    api: Api,
+    /// Method and route of every operation: what else is asked is refused without a look at it.
+    operations: Arc<HashSet<(Method, String)>>,
 }
 
-/// Admits a request if there is room and answers at once if not; then holds it to its time.
-pub(crate) async fn admit(
-    State(admission): State<Admission>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Ok(_place) = admission.places.try_acquire() else {
-        return Problem::new(
-            Kind::Overloaded,
-            "the service works on as many requests as it can",
-        )
-        .into_response();
+impl Door {
+    /// A door to the operations of a description.
+    pub(crate) fn new(api: Api, mut described: OpenApi) -> Self {
+        let mut operations = HashSet::new();
+        for (path, item) in &mut described.paths.paths {
+            for (method, there) in [
+                (Method::GET, item.get.is_some()),
+                (Method::HEAD, item.get.is_some()),
+                (Method::PUT, item.put.is_some()),
+                (Method::POST, item.post.is_some()),
+                (Method::DELETE, item.delete.is_some()),
+                (Method::PATCH, item.patch.is_some()),
+            ] {
+                if there {
+                    operations.insert((method, path.clone()));
+                }
+            }
+        }
+        Self {
+            api,
+            operations: Arc::new(operations),
+        }
+    }
+}
+
+/// Lets a request in: identity, rates, share, body, place; then holds it to its time. Each refusal
+/// comes as early as it can.
+pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(String::new, |m| m.as_str().to_owned());
+    let operation = (request.method().clone(), route);
+    if !door.operations.contains(&operation) {
+        // A 405, which the router itself makes.
+        return next.run(request).await;
+    }
+    let admitted = if crate::PUBLIC.contains(&operation.1.as_str()) {
+        stranger(&door.api, request, next).await
+    } else {
+        known(&door.api, request, next).await
     };
-    match tokio::time::timeout(admission.timeout, next.run(request)).await {
-        Ok(response) => response,
+    admitted.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn stranger(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
+    let gate = api.gate();
+    let _body = gate.body()?;
+    let request = with_body(request, crate::BODY_LIMIT, gate.limits.body_timeout).await?;
+    let _place = gate.exchange().await?;
+    within(gate.limits.timeout, next.run(request)).await
+}
+
+async fn known(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
+    let gate = api.gate();
+    let claims = identify(api, request.headers())?;
+    gate.spend(&claims, 1)?;
+    let _share = gate.share(claims.tenant)?;
+    let mut request = with_body(request, crate::LARGEST_BODY, gate.limits.body_timeout).await?;
+    request.extensions_mut().insert(claims);
+    let _place = gate.place()?;
+    within(gate.limits.timeout, next.run(request)).await
+}
+
+/// Takes the whole body in, within its time. What a route takes less of than `limit` it refuses
+/// itself.
+async fn with_body(request: Request, limit: usize, within: Duration) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return Ok(Request::from_parts(parts, body));
+    }
+    let too_large = || Problem::new(Kind::TooLarge, Kind::TooLarge.row().title);
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let bytes = match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
+        Ok(Ok(all)) => all.to_bytes(),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => return Err(too_large()),
+        Ok(Err(_)) => {
+            return Err(Problem::new(
+                Kind::BadRequest,
+                "the request's body ended before its time",
+            ));
+        }
+        Err(_) => {
+            return Err(Problem::new(
+                Kind::BodyTimeout,
+                format!("the whole body has to come within {} s", within.as_secs()),
+            ));
+        }
+    };
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+async fn within(
+    time: Duration,
+    answer: impl Future<Output = Response>,
+) -> Result<Response, Problem> {
+    tokio::time::timeout(time, answer).await.map_err(|_| {
         // Dropping the handler stops nothing that was begun: changes run in tasks of their own.
-        Err(_) => Problem::new(
+        Problem::new(
             Kind::Timeout,
             "what was begun goes on; ask again, with the same Idempotency-Key for a signature",
         )
-        .into_response(),
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use axum::Router;
-    use axum::body::Body;
-    use axum::middleware::from_fn_with_state;
-    use axum::routing::get;
+    use axum::body::Bytes;
+    use axum::middleware::{from_fn, from_fn_with_state};
+    use axum::routing::{get, post};
+    use http_body_util::Full;
     use serde_json::Value;
+    use std::convert::Infallible;
     use tower::ServiceExt as _;
     use tower_http::catch_panic::CatchPanicLayer;
 
-    /// The same layers in the same order as the service's router.
-    fn app(places: Arc<Semaphore>) -> Router {
-        let admission = Admission {
-            places,
-            timeout: Duration::from_millis(50),
+    /// The same layers in the same order as the service's router, but for the door's identities.
+    fn app() -> Router {
+        let timed = async |request: Request, next: Next| {
+            let request = match with_body(request, 100, Duration::from_millis(50)).await {
+                Ok(r) => r,
+                Err(p) => return p.into_response(),
+            };
+            match within(Duration::from_millis(50), next.run(request)).await {
+                Ok(r) => r,
+                Err(p) => p.into_response(),
+            }
         };
         let watch = Watch {
             measures: Arc::default(),
@@ -214,6 +310,7 @@ mod tests {
         };
         Router::new()
             .route("/ok", get(async || "ok"))
+            .route("/echo", post(async |body: Bytes| body))
             .route("/slow", get(std::future::pending::<&str>))
             .route(
                 "/panic",
@@ -224,63 +321,74 @@ mod tests {
                 }),
             )
             .route("/plain", get(async || http::StatusCode::BAD_GATEWAY))
-            .layer(from_fn_with_state(admission, admit))
+            .layer(from_fn(timed))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(from_fn_with_state(watch, envelope))
     }
 
-    async fn ask(app: Router, path: &str) -> (u16, http::HeaderMap, Value) {
-        let request = Request::get(path)
+    async fn ask(method: &str, path: &str, body: Body) -> (u16, http::HeaderMap, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("x-request-id", "r1")
-            .body(Body::empty())
+            .body(body)
             .unwrap();
-        let answer = app.oneshot(request).await.unwrap();
+        let answer = app().oneshot(request).await.unwrap();
         let (parts, body) = answer.into_parts();
         let body = axum::body::to_bytes(body, 100_000).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or_default();
         (parts.status.as_u16(), parts.headers, json)
     }
 
-    #[tokio::test]
-    async fn without_a_place_the_answer_is_503_at_once_with_retry_after() {
-        let places = Arc::new(Semaphore::new(1));
-        let taken = Arc::clone(&places).acquire_owned().await.unwrap();
-        let (status, headers, body) = ask(app(Arc::clone(&places)), "/ok").await;
-        assert_eq!((status, &body["code"]), (503, &Value::from("overloaded")));
-        assert_eq!(headers["retry-after"], "1");
-        assert_eq!(body["retryable"], true);
-        drop(taken);
-        assert_eq!(ask(app(Arc::clone(&places)), "/ok").await.0, 200);
-        assert_eq!(places.available_permits(), 1);
+    async fn get_code(path: &str) -> (u16, Value) {
+        let (status, _, body) = ask("GET", path, Body::empty()).await;
+        (status, body["code"].clone())
     }
 
     #[tokio::test]
-    async fn a_slow_handler_is_answered_for_and_gives_its_place_back() {
-        let places = Arc::new(Semaphore::new(1));
-        let (status, _, body) = ask(app(Arc::clone(&places)), "/slow").await;
-        assert_eq!((status, &body["code"]), (503, &Value::from("timeout")));
-        assert_eq!(places.available_permits(), 1);
+    async fn a_slow_handler_is_answered_for() {
+        assert_eq!(get_code("/slow").await, (503, "timeout".into()));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let nothing = http_body_util::Empty::<Bytes>::new();
+        let never = std::future::pending::<Option<Result<http::HeaderMap, Infallible>>>();
+        let never = Body::new(nothing.with_trailers(never));
+        let (status, _, body) = ask("POST", "/echo", never).await;
+        assert_eq!((status, &body["code"]), (408, &Value::from("body-timeout")));
+        assert_eq!(body["retryable"], true);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_taken_whole_up_to_the_limit() {
+        let said = |n: usize| Body::from("1".repeat(n));
+        // Without a length in its head.
+        let unsaid = |n: usize| Body::new(Full::new(Bytes::from("1".repeat(n))).map_frame(|f| f));
+        assert_eq!(ask("POST", "/echo", said(100)).await.0, 200);
+        assert_eq!(ask("POST", "/echo", unsaid(100)).await.0, 200);
+        for body in [said(101), unsaid(101)] {
+            let (status, _, body) = ask("POST", "/echo", body).await;
+            assert_eq!((status, &body["code"]), (413, &Value::from("too-large")));
+        }
     }
 
     #[tokio::test]
     async fn a_panic_is_a_plain_500_with_the_request_id() {
-        let places = Arc::new(Semaphore::new(1));
-        let (status, headers, body) = ask(app(Arc::clone(&places)), "/panic").await;
+        let (status, headers, body) = ask("GET", "/panic", Body::empty()).await;
         assert_eq!((status, &body["code"]), (500, &Value::from("internal")));
         assert_eq!(
             (&body["instance"], headers["x-request-id"].to_str().unwrap()),
             (&Value::from("r1"), "r1")
         );
         assert!(!body.to_string().contains("secret"));
-        assert_eq!(places.available_permits(), 1);
     }
 
     #[tokio::test]
     async fn a_bare_error_status_becomes_a_problem() {
-        let (status, headers, body) = ask(app(Arc::new(Semaphore::new(1))), "/plain").await;
+        let (status, headers, body) = ask("GET", "/plain", Body::empty()).await;
         assert_eq!((status, &body["code"]), (500, &Value::from("internal")));
         assert_eq!(headers["content-type"], "application/problem+json");
-        let (status, _, body) = ask(app(Arc::new(Semaphore::new(1))), "/nowhere").await;
-        assert_eq!((status, &body["code"]), (404, &Value::from("not-found")));
+        assert_eq!(get_code("/nowhere").await, (404, "not-found".into()));
     }
 }

@@ -78,6 +78,8 @@ table! {
     IdempotencyInFlight = "idempotency-in-flight", CONFLICT, true, "The same request is being worked on";
     /// The idempotency key belongs to another request.
     IdempotencyMismatch = "idempotency-mismatch", UNPROCESSABLE_ENTITY, false, "The Idempotency-Key was used for another request";
+    /// As many as the deployment allows a tenant; the operator may allow more.
+    LimitReached = "limit-reached", CONFLICT, false, "There are as many of these as may be";
     /// Exists already, or is not in the state expected.
     Conflict = "conflict", CONFLICT, false, "This contradicts what is there";
     /// A field of the request is wrong.
@@ -129,6 +131,10 @@ table! {
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, false, "This method does not exist here";
     /// The handler took too long. What it began goes on; ask for its result.
     Timeout = "timeout", SERVICE_UNAVAILABLE, true, "The answer took too long";
+    /// The body came too slowly.
+    BodyTimeout = "body-timeout", REQUEST_TIMEOUT, true, "The request's body took too long";
+    /// A caller or its tenant asks too much; `Retry-After` says when again.
+    RateLimited = "rate-limited", TOO_MANY_REQUESTS, true, "Too many requests of this caller or tenant";
     /// Too many requests at once.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, true, "Too many requests at once";
     /// A bug or a broken database. The text stays in our logs.
@@ -195,6 +201,13 @@ impl Problem {
     #[must_use]
     pub const fn oauth(mut self, error: &'static str) -> Self {
         self.oauth = Some(error);
+        self
+    }
+
+    /// Says when to come again.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 
@@ -328,6 +341,7 @@ const fn kind_of(error: &SigningError) -> Kind {
         SigningError::CertificateStatusUnknown { .. } => Kind::CertificateStatusUnknown,
         SigningError::IdempotencyInFlight => Kind::IdempotencyInFlight,
         SigningError::IdempotencyMismatch => Kind::IdempotencyMismatch,
+        SigningError::Limit { .. } => Kind::LimitReached,
         SigningError::Conflict { .. } => Kind::Conflict,
         SigningError::Invalid { .. } => Kind::Invalid,
         SigningError::Transition(_) => Kind::Transition,
@@ -397,6 +411,7 @@ impl From<AuthError> for Problem {
         let kind = error.kind();
         match error {
             AuthError::Service(e) => Self::from(e),
+            AuthError::Limited(p) => p.oauth("temporarily_unavailable"),
             AuthError::NoToken | AuthError::ServiceToken(_) => Self::new(kind, error.to_string()),
             AuthError::AccessDenied => Self::new(kind, error.to_string()).oauth("access_denied"),
             // The cause names addresses inside the operator's network: it is for our log.

@@ -1,9 +1,10 @@
 //! What all handlers share.
 
 use crate::auth::{FetchPolicy, IdTokenVerifier, IssuerKeys, ServiceTokens};
-use crate::problem::{Kind, Problem};
+use crate::limits::{Gate, Limits};
 use crate::measures::ApiMeasures;
-use crate::middleware::{Admission, Watch};
+use crate::middleware::Watch;
+use crate::problem::{Kind, Problem};
 use countersign_core::trace::Tracer;
 use countersign_core::{Clock, LogId};
 use countersign_signing::{Service, current_trace, traced};
@@ -25,15 +26,13 @@ pub struct ApiConfig {
     pub origin_prefix: String,
     /// What may be fetched from issuers.
     pub fetch: FetchPolicy,
-    /// Most requests worked on at once; more are answered 503 at once.
-    pub concurrency: usize,
     /// Most signatures made at once, by all requests together: a batch takes a place for each of its
     /// items and waits its turn. At least the items of one batch.
     pub signatures: usize,
-    /// Longest an answer may take. What a handler began goes on.
-    pub timeout: Duration,
     /// Where spans go; `None`: nowhere.
     pub tracer: Option<Arc<dyn Tracer>>,
+    /// How much at once, and how fast.
+    pub limits: Limits,
 }
 
 impl Default for ApiConfig {
@@ -42,10 +41,9 @@ impl Default for ApiConfig {
             name: "localhost".to_owned(),
             origin_prefix: "localhost/log".to_owned(),
             fetch: FetchPolicy::default(),
-            concurrency: 512,
             signatures: 1024,
-            timeout: Duration::from_secs(60),
             tracer: None,
+            limits: Limits::default(),
         }
     }
 }
@@ -60,10 +58,10 @@ struct Inner {
     verifier: IdTokenVerifier,
     tokens: ServiceTokens,
     tasks: TaskTracker,
-    admission: Admission,
     /// A place for each signature under way.
     signatures: Arc<Semaphore>,
     watch: Watch,
+    gate: Gate,
     origin_prefix: String,
 }
 
@@ -81,17 +79,15 @@ impl Api {
             let service = service.clone();
             move || service.token_keys()
         });
-        let keys = Arc::new(IssuerKeys::new(config.fetch, Arc::clone(&clock)));
+        // Half of the exchanges may wait for one issuer.
+        let waiting = (config.limits.exchanges / 2).max(1);
+        let keys = Arc::new(IssuerKeys::new(config.fetch, Arc::clone(&clock), waiting));
         Self(Arc::new(Inner {
             service,
             clock,
             verifier: IdTokenVerifier::new(keys),
             tokens,
             tasks: TaskTracker::new(),
-            admission: Admission {
-                places: Arc::new(Semaphore::new(config.concurrency)),
-                timeout: config.timeout,
-            },
             signatures: Arc::new(Semaphore::new(
                 config.signatures.max(countersign_signing::MAX_ITEMS),
             )),
@@ -99,6 +95,7 @@ impl Api {
                 measures: Arc::default(),
                 tracer: config.tracer.clone(),
             },
+            gate: Gate::new(config.limits.clone()),
             origin_prefix: config.origin_prefix.clone(),
         }))
     }
@@ -134,8 +131,9 @@ impl Api {
         self.0.watch.clone()
     }
 
-    pub(crate) fn admission(&self) -> Admission {
-        self.0.admission.clone()
+    /// The bounds.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     /// Places for so many signatures, in the order of asking. What waits longer than [`TURN`] is told

@@ -116,6 +116,19 @@ impl Decision {
     }
 }
 
+impl Grant {
+    /// Whether the grant is for tokens of this issuer with these claims, as far as equality goes.
+    /// `false` is final; `true` decides nothing ([`decide`] looks at guards, times and content).
+    #[must_use]
+    pub fn names(&self, issuer: &str, claims: &Map<String, Value>) -> bool {
+        self.issuer == issuer
+            && self
+                .claims
+                .iter()
+                .all(|(name, wanted)| scalar_text(find(claims, name)).as_ref() == Some(wanted))
+    }
+}
+
 /// Decides a signing request. Default deny; the reasons say every comparison of every grant of the
 /// signer.
 #[must_use]

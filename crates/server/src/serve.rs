@@ -1,7 +1,7 @@
 //! Start, serve, drain: each in the order that loses nothing.
 
 use crate::ServerError;
-use crate::config::{Config, SandboxMode, Token, WorkerMode};
+use crate::config::{self, Config, SandboxMode, Token, WorkerMode};
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::spans::{SpanCounts, Spans};
 use crate::{files, telemetry, tls};
@@ -9,17 +9,18 @@ use axum_server::Handle;
 use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_api::auth::FetchPolicy;
-use countersign_api::{Api, ApiConfig};
+use countersign_api::{Api, ApiConfig, Limits};
 use countersign_ca::{OrderClient, OrderClientConfig};
 use countersign_core::SystemClock;
 use countersign_core::measure::Report;
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::store::TenantStore as _;
 use countersign_hsm::{Connect, ExistingToken, PoolConfig, Sandbox, WorkerPool};
-use countersign_signing::{Ports, SealingKey, Service, Settings};
+use countersign_signing::{Caps, Ports, SealingKey, Service, Settings};
 use countersign_store::SqliteStore;
 use hyper_util::rt::TokioTimer;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,13 @@ async fn with_parts(
             bookkeeping: BOOKKEEPING,
             loopback_issuers: config.development,
             revocation: config.revocation.settings()?,
+            caps: Caps {
+                signers: config.limits.signers_per_tenant,
+                keys: config.limits.keys_per_tenant,
+                grants_per_signer: config.limits.grants_per_signer,
+                issuers: config.limits.issuers_per_tenant,
+                members: config.limits.members_per_tenant,
+            },
         },
         Ports {
             store: Arc::clone(store) as _,
@@ -129,10 +137,9 @@ async fn with_parts(
                 loopback_http: config.development,
                 private_addresses: config.development || config.oidc.allow_private_addresses,
             },
-            concurrency: config.limits.concurrency,
             signatures: config.limits.signatures,
-            timeout: Duration::from_secs(config.limits.request_timeout_s),
             tracer: spans.clone().map(|spans| spans as _),
+            limits: limits(&config.limits),
         },
     );
     let metrics = match &config.telemetry.metrics_listen {
@@ -222,6 +229,20 @@ enum Stopped {
     Buried,
     /// The listener failed.
     Ended(Result<std::io::Result<()>, tokio::task::JoinError>),
+}
+
+fn limits(config: &config::Limits) -> Limits {
+    let rate = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
+    Limits {
+        concurrency: config.concurrency,
+        tenant_concurrency: config.tenant_concurrency,
+        exchanges: config.exchanges,
+        timeout: Duration::from_secs(config.request_timeout_s),
+        body_timeout: Duration::from_secs(config.body_timeout_s),
+        tenant_per_s: rate(config.tenant_per_s),
+        principal_per_s: rate(config.principal_per_s),
+        exchanges_per_s: rate(config.exchanges_per_s),
+    }
 }
 
 /// The one line on standard output.

@@ -91,6 +91,16 @@ pub enum SigningError {
     /// The idempotency key was used for something else. Use another.
     #[error("this idempotency key was used for another request")]
     IdempotencyMismatch,
+    /// As many of these as the deployment allows. Remove one, or ask the operator for more.
+    #[error("{most} {what} for each {of} are as many as this deployment allows")]
+    Limit {
+        /// Of what, in the plural.
+        what: &'static str,
+        /// Whose: `tenant` or `signer`.
+        of: &'static str,
+        /// How many.
+        most: u32,
+    },
     /// Something by that name exists, or is not in the state expected. No retry.
     #[error("{what}")]
     Conflict {

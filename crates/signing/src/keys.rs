@@ -121,6 +121,9 @@ impl Service {
             .signer(tenant.id, &name.signer)
             .await?
             .ok_or(SigningError::NotFound)?;
+        // Before the token works: making a pair takes seconds. Pairs asked for at one moment may
+        // exceed the bound by their number.
+        self.may_make_key(tenant.id).await?;
         let id = KeyId::new();
         let generated = self
             .hsm()

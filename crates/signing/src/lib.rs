@@ -16,6 +16,7 @@
 
 mod actor;
 mod caller;
+mod caps;
 mod claims;
 mod denials;
 mod enrolment;
@@ -36,6 +37,7 @@ mod tenants;
 mod use_key;
 
 pub use caller::Caller;
+pub use caps::Caps;
 pub use enrolment::ExportedRequest;
 pub use error::SigningError;
 pub use keys::KeyView;

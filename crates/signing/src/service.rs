@@ -1,5 +1,6 @@
 //! The service object: ports, settings, background work, shutdown.
 
+use crate::caps::Caps;
 use crate::claims::Met;
 use crate::denials::Denials;
 use crate::history::Compared;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub loopback_issuers: bool,
     /// How certificates are followed.
     pub revocation: RevocationSettings,
+    /// How much one tenant may have.
+    pub caps: Caps,
 }
 
 /// What the service is wired to.

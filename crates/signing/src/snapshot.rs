@@ -4,7 +4,7 @@
 
 use crate::revocation::Known;
 use crate::{Service, SigningError};
-use countersign_core::ports::rows::{CertificateRow, KeyRow, SignerRow, TenantRow};
+use countersign_core::ports::rows::{CertificateRow, GrantRow, KeyRow, SignerRow, TenantRow};
 use countersign_core::ports::store::Guard;
 use countersign_core::{KeyId, KeyState, SignerLabel, TenantId};
 use countersign_grants::Grant;
@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Signers kept; beyond it the cache is emptied.
 const CACHED: usize = 10_000;
+/// Grants kept for the token exchange, of all tenants together.
+const CACHED_GRANTS: usize = 100_000;
 
 /// A signer as of one version of its tenant.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct SignerSnapshot {
 
 /// A key with its certificate, and what is known of that.
 type BestKey = (Option<(KeyRow, Arc<CertificateRow>)>, Option<Known>);
+/// All grants of a tenant, and the tenant's version they were read under.
+type GrantsAt = (u64, Arc<Vec<Grant>>);
 
 /// The copies, by tenant so that a change drops just that tenant's.
 #[derive(Debug, Default)]
@@ -41,6 +45,8 @@ pub(crate) struct Snapshots {
     /// Public keys whose numbers were judged: a key pair's never change, and judging costs more
     /// than the rest of a decision.
     public: Mutex<HashMap<KeyId, Arc<PublicKey>>>,
+    /// All grants of a tenant as of a version: what the token exchange asks.
+    grants: Mutex<HashMap<TenantId, GrantsAt>>,
 }
 
 impl Snapshots {
@@ -92,7 +98,41 @@ impl Snapshots {
     }
 }
 
+fn parsed(rows: Vec<GrantRow>) -> Result<Vec<Grant>, SigningError> {
+    rows.into_iter()
+        .map(|g| {
+            serde_json::from_str(&g.json)
+                .map_err(|e| SigningError::Internal(format!("grant {} cannot be read: {e}", g.id)))
+        })
+        .collect()
+}
+
 impl Service {
+    /// All grants of a tenant, at least as new as this row of it.
+    pub(crate) async fn grants_of(
+        &self,
+        tenant: &TenantRow,
+    ) -> Result<Arc<Vec<Grant>>, SigningError> {
+        let cache = &self.snapshots().grants;
+        let known = cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&tenant.id)
+            .filter(|(version, _)| *version == tenant.version)
+            .map(|(_, grants)| Arc::clone(grants));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        // The version was read first: what changes meanwhile is found under the next version.
+        let grants = Arc::new(parsed(self.store().all_grants(tenant.id).await?)?);
+        let mut all = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.values().map(|(_, g)| g.len().max(1)).sum::<usize>() >= CACHED_GRANTS {
+            all.clear();
+        }
+        all.insert(tenant.id, (tenant.version, Arc::clone(&grants)));
+        Ok(grants)
+    }
+
     /// The signer as last seen, or read now.
     pub(crate) async fn snapshot(
         &self,
@@ -120,16 +160,10 @@ impl Service {
             .ok_or(SigningError::NotFound)?;
         let keys = store.keys_of(tenant, &signer.label).await?;
         let (active, known) = self.best_key(&keys).await?;
-        let grants = store
-            .grants(tenant, &signer.label)
-            .await?
-            .into_iter()
-            .map(|g| {
-                serde_json::from_str(&g.json).map_err(|e| {
-                    SigningError::Internal(format!("grant {} cannot be read: {e}", g.id))
-                })
-            })
-            .collect::<Result<Vec<Grant>, _>>()?;
+        let mut grants = parsed(store.grants(tenant, &signer.label).await?)?;
+        // A grant for an issuer that was removed allows nothing, whoever still has a session.
+        let issuers = store.issuers(tenant).await?;
+        grants.retain(|g| issuers.iter().any(|i| i.issuer == g.issuer));
         let snapshot = Arc::new(SignerSnapshot {
             guard: Guard {
                 tenant,

@@ -16,6 +16,8 @@ pub struct Row {
     pub operation: &'static str,
     /// A body that its own people's request would be accepted with.
     pub body: Option<Value>,
+    /// What follows the path, where the operation wants it.
+    pub query: String,
     /// Who else is shown the object, with which status. Everybody else gets what they would get if
     /// it had never existed.
     pub shown: &'static [(Role, u16)],
@@ -31,6 +33,7 @@ fn object(operation: &'static str) -> Row {
     Row {
         operation,
         body: None,
+        query: String::new(),
         shown: &[],
         own: Some((Role::Admin, 200)),
         names: None,
@@ -50,6 +53,13 @@ impl Row {
     fn body(self, body: Value) -> Self {
         Self {
             body: Some(body),
+            ..self
+        }
+    }
+
+    fn query(self, query: &str) -> Self {
+        Self {
+            query: format!("?{query}"),
             ..self
         }
     }
@@ -185,6 +195,9 @@ pub fn rows(stack: &Stack, theirs: &Objects) -> Vec<Row> {
             .own(Role::Admin, 204),
         object("DELETE /v1/tenants/{tenant}/members")
             .body(json!({"issuer": people, "subject": "mallory", "role": "admin"}))
+            .own(Role::Admin, 204),
+        object("DELETE /v1/tenants/{tenant}/issuers")
+            .query(&format!("issuer={}", stack.platform.url()))
             .own(Role::Admin, 204),
         object("PUT /v1/tenants/{tenant}/policy").body(json!({"allow_software": true, "require_mfa": false})),
         object("POST /v1/tenants/{tenant}/signers")

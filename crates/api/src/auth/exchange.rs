@@ -96,9 +96,14 @@ pub async fn exchange(
     // Before anything is written: whom no role and no grant awaits costs the tenant no leaf, and
     // does not learn from later refusals what its grants want.
     let caller = caller(api, &claims).await?;
-    if !api.service().awaits(&caller, rid).await? {
+    if !api.service().awaits(&tenant, &caller, rid).await? {
         return Err(denied("no role and no grant"));
     }
+
+    // Whoever is let in costs a leaf; strangers were not counted, or they would use the rate up.
+    api.gate()
+        .spend_exchange(tenant.id)
+        .map_err(AuthError::Limited)?;
 
     // Remembered for the token's own remaining life and the skew, by its bytes and by its id: a
     // token signed anew under the same `jti` is the same token.

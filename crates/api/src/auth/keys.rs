@@ -1,11 +1,14 @@
 //! The keys of issuers, kept: fetched by discovery (OpenID Connect Discovery §4), one fetch at a
-//! time per issuer, at most once a minute, whatever key ids callers make up.
+//! time per issuer, at most once a minute, whatever key ids callers make up. A fetch has a deadline
+//! of its own and runs in a task of its own: a caller who goes away stops it for nobody, and how
+//! many may wait for one issuer, or for all of one tenant's, is bounded.
 
 use super::fetch::{FetchError, FetchPolicy, Fetcher};
 use super::jws::PublicKey;
+use crate::limits::Shares;
 use arc_swap::ArcSwapOption;
 use countersign_core::ports::rows::IssuerRow;
-use countersign_core::{Clock, Micros};
+use countersign_core::{Clock, Micros, TenantId};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -22,6 +25,8 @@ const FRESH: Duration = Duration::from_secs(3600);
 const HARD: Duration = Duration::from_secs(24 * 3600);
 /// Most keys taken of one issuer.
 const MAX_KEYS: usize = 100;
+/// Longest a fetch may take, discovery and keys together.
+const DEADLINE: Duration = Duration::from_secs(6);
 /// Most issuers kept.
 const MAX_ISSUERS: usize = 4096;
 
@@ -37,6 +42,12 @@ pub enum KeysError {
     /// A fetch failed seconds ago. A retry can help later.
     #[error("the issuer's keys could not be fetched a moment ago: {0}")]
     FailedLately(String),
+    /// As many wait for this issuer, or for this tenant's issuers, as may. A retry can help.
+    #[error("too many callers wait for this issuer's keys")]
+    Crowded,
+    /// The fetch did not end in its time. A retry can help.
+    #[error("the issuer did not answer within {} s", DEADLINE.as_secs())]
+    Slow,
     /// The discovery document names another issuer (OIDC Discovery §4.3). No retry.
     #[error("the discovery document at {url} is not the issuer's: it says \"{says}\"")]
     NotTheIssuer {
@@ -62,18 +73,22 @@ pub struct IssuerKeys {
     /// By issuer and the CA certificates it was registered with: what one tenant trusts says
     /// nothing to another.
     entries: Mutex<HashMap<[u8; 32], Arc<Entry>>>,
+    waiting_for: Shares<[u8; 32]>,
+    waiting_of: Shares<TenantId>,
 }
 
 struct Entry {
+    id: [u8; 32],
     issuer: String,
     ca_pem: Option<String>,
     known: ArcSwapOption<Known>,
     /// Holds the time of the last try and its failure; its lock is the single flight.
-    flight: tokio::sync::Mutex<Flight>,
+    flight: Arc<tokio::sync::Mutex<Flight>>,
 }
 
 #[derive(Default)]
 struct Flight {
+    /// When the last try *ended*: one that was cut off never was.
     last_try: Option<Micros>,
     failure: Option<String>,
     fetcher: Option<Fetcher>,
@@ -94,13 +109,16 @@ impl std::fmt::Debug for IssuerKeys {
 }
 
 impl IssuerKeys {
-    /// An empty cache.
+    /// An empty cache. `waiting`: most callers that wait for the keys of one issuer, and most that
+    /// wait for those of one tenant's issuers, so that slow issuers hold up few.
     #[must_use]
-    pub fn new(policy: FetchPolicy, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(policy: FetchPolicy, clock: Arc<dyn Clock>, waiting: usize) -> Self {
         Self {
             policy,
             clock,
             entries: Mutex::new(HashMap::new()),
+            waiting_for: Shares::new(waiting),
+            waiting_of: Shares::new(waiting),
         }
     }
 
@@ -119,7 +137,13 @@ impl IssuerKeys {
             }
             return Ok(key.clone());
         }
-        let mut flight = entry.flight.lock().await;
+        let (Some(_for), Some(_of)) = (
+            self.waiting_for.take(entry.id),
+            self.waiting_of.take(issuer.tenant),
+        ) else {
+            return Err(KeysError::Crowded);
+        };
+        let mut flight = Arc::clone(&entry.flight).lock_owned().await;
         // Whoever held the lock may have fetched what we need.
         let now = self.clock.now();
         let known = usable(&entry, now);
@@ -135,11 +159,16 @@ impl IssuerKeys {
                 _ => KeysError::UnknownKey,
             });
         }
-        match fetch(self.policy, &entry, &mut flight, now).await {
-            Ok(fresh) => fresh.keys.get(kid).cloned().ok_or(KeysError::UnknownKey),
+        let (policy, clock) = (self.policy, Arc::clone(&self.clock));
+        let fetching =
+            tokio::spawn(async move { fetch(policy, &entry, &mut flight, &*clock).await });
+        match fetching.await {
+            Ok(Ok(fresh)) => fresh.keys.get(kid).cloned().ok_or(KeysError::UnknownKey),
             // The old keys stay in use, and this id is not among them.
-            Err(_) if known.is_some() => Err(KeysError::UnknownKey),
-            Err(e) => Err(e),
+            Ok(Err(_)) | Err(_) if known.is_some() => Err(KeysError::UnknownKey),
+            Ok(Err(e)) => Err(e),
+            // A panic, or the end of the process.
+            Err(_) => Err(KeysError::Slow),
         }
     }
 
@@ -157,23 +186,25 @@ impl IssuerKeys {
         }
         Arc::clone(entries.entry(id).or_insert_with(|| {
             Arc::new(Entry {
+                id,
                 issuer: issuer.issuer.clone(),
                 ca_pem: issuer.ca_pem.clone(),
                 known: ArcSwapOption::empty(),
-                flight: tokio::sync::Mutex::default(),
+                flight: Arc::default(),
             })
         }))
     }
 
     fn refresh_behind(&self, entry: &Arc<Entry>) {
-        let (policy, entry, now) = (self.policy, Arc::clone(entry), self.clock.now());
+        let (policy, entry, clock) = (self.policy, Arc::clone(entry), Arc::clone(&self.clock));
         tokio::spawn(async move {
-            let Ok(mut flight) = entry.flight.try_lock() else {
+            let Ok(mut flight) = Arc::clone(&entry.flight).try_lock_owned() else {
                 return;
             };
-            if flight.last_try.is_none_or(|last| now >= last.plus(REFETCH)) {
+            let due = clock.now();
+            if flight.last_try.is_none_or(|last| due >= last.plus(REFETCH)) {
                 // A failure is noted in the flight and in our logs; the old keys stay.
-                let _ = fetch(policy, &entry, &mut flight, now).await;
+                let _ = fetch(policy, &entry, &mut flight, &*clock).await;
             }
         });
     }
@@ -190,10 +221,12 @@ async fn fetch(
     policy: FetchPolicy,
     entry: &Entry,
     flight: &mut Flight,
-    now: Micros,
+    clock: &dyn Clock,
 ) -> Result<Arc<Known>, KeysError> {
-    flight.last_try = Some(now);
-    let result = fetch_known(policy, entry, flight, now).await;
+    let result = tokio::time::timeout(DEADLINE, fetch_known(policy, entry, flight, clock))
+        .await
+        .unwrap_or(Err(KeysError::Slow));
+    flight.last_try = Some(clock.now());
     match result {
         Ok(known) => {
             let known = Arc::new(known);
@@ -213,7 +246,7 @@ async fn fetch_known(
     policy: FetchPolicy,
     entry: &Entry,
     flight: &mut Flight,
-    now: Micros,
+    clock: &dyn Clock,
 ) -> Result<Known, KeysError> {
     let fetcher = match &mut flight.fetcher {
         Some(f) => f,
@@ -260,7 +293,7 @@ async fn fetch_known(
     }
     Ok(Known {
         keys,
-        fetched: now,
+        fetched: clock.now(),
         fresh_for: fetched.max_age.unwrap_or(FRESH).clamp(REFETCH, FRESH),
     })
 }

@@ -13,7 +13,7 @@ pub mod jws;
 pub mod keys;
 pub mod service_token;
 
-use crate::problem::Kind;
+use crate::problem::{Kind, Problem};
 use countersign_signing::SigningError;
 
 pub use fetch::FetchPolicy;
@@ -50,6 +50,9 @@ pub enum AuthError {
          and has a role or a grant for it; an administrator sees which with `countersign grants explain`"
     )]
     AccessDenied,
+    /// The tenant's tokens come too fast. The token was not used up: send it again in a second.
+    #[error("too many tokens of this tenant are exchanged")]
+    Limited(Problem),
     /// A parameter of the token request is wrong. No retry.
     #[error("{parameter}: {detail}")]
     Request {
@@ -74,6 +77,7 @@ impl AuthError {
             Self::Replayed => Kind::TokenReplayed,
             Self::AccessDenied => Kind::AccessDenied,
             Self::Request { .. } => Kind::TokenRequest,
+            Self::Limited(_) => Kind::RateLimited,
             // Only reached for documentation: `Problem::from` hands the inner error on.
             Self::Service(_) => Kind::Internal,
         }

@@ -42,6 +42,11 @@ fn every_signing_error() -> Vec<SigningError> {
         },
         SigningError::IdempotencyInFlight,
         SigningError::IdempotencyMismatch,
+        SigningError::Limit {
+            what: "signers",
+            of: "tenant",
+            most: 3,
+        },
         SigningError::Conflict { what: text() },
         SigningError::Invalid {
             field: "name".into(),
@@ -89,6 +94,7 @@ fn every_signing_error() -> Vec<SigningError> {
             | SigningError::CertificateStatusUnknown { .. }
             | SigningError::IdempotencyInFlight
             | SigningError::IdempotencyMismatch
+            | SigningError::Limit { .. }
             | SigningError::Conflict { .. }
             | SigningError::Invalid { .. }
             | SigningError::Transition(_)

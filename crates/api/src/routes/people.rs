@@ -1,6 +1,6 @@
 //! Issuers and members: whose tokens count, and who is what.
 
-use crate::extract::{Auth, Json, PathOf, Rid};
+use crate::extract::{Auth, Json, PathOf, QueryOf, Rid};
 use crate::problem::Problem;
 use crate::state::Api;
 use axum::extract::State;
@@ -9,7 +9,7 @@ use countersign_core::ports::rows::{IssuerKind, IssuerRow, MemberRow, Role};
 use countersign_signing::IssuerSpec;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,7 +21,7 @@ const DEFAULT_MFA_AMR: [&str; 1] = ["mfa"];
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
-        .routes(routes!(put_issuer, list_issuers))
+        .routes(routes!(put_issuer, list_issuers, remove_issuer))
         .routes(routes!(add_member, list_members, remove_member))
 }
 
@@ -176,6 +176,43 @@ async fn list_issuers(
 ) -> Result<Json<Vec<Issuer>>, Problem> {
     let rows = api.service().issuers(&auth.caller, &name).await?;
     Ok(Json(rows.into_iter().map(issuer).collect()))
+}
+
+/// Which issuer to remove.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RemoveIssuer {
+    /// Exact `iss`.
+    #[param(
+        max_length = 1024,
+        example = "https://token.actions.githubusercontent.com"
+    )]
+    issuer: String,
+    /// Remove it although no administrator could log in any more.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Removes an issuer, at once: none of its tokens is taken any more, none of its people has a role,
+/// no grant for it allows anything. Refused where no administrator could log in any more.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}/issuers", tag = "people", params(RemoveIssuer),
+    responses((status = 204, description = "Removed")))]
+async fn remove_issuer(
+    State(api): State<Api>,
+    auth: Auth,
+    Rid(rid): Rid,
+    PathOf(name): PathOf<TenantName>,
+    QueryOf(which): QueryOf<RemoveIssuer>,
+) -> Result<StatusCode, Problem> {
+    let service = api.service().clone();
+    api.run(async move {
+        service
+            .remove_issuer(&auth.caller, &name, &which.issuer, which.force, &rid)
+            .await
+    })
+    .await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Gives a person a role.

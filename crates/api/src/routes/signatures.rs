@@ -258,6 +258,9 @@ async fn sign(
         idempotency_key,
     };
     batch.check()?;
+    // The request itself counted one already.
+    let more = u32::try_from(ids.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    api.gate().spend(&auth.claims, more)?;
     let places = api.places_to_sign(ids.len()).await?;
     // Hanging up cancels nothing, so the places are kept until the work is done.
     let (service, id) = (api.service().clone(), rid.clone());

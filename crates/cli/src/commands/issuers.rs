@@ -19,6 +19,13 @@ Examples:
   countersign issuers add --tenant acme --kind people --issuer https://login.example \\
     --audience countersign --client-id countersign --mfa-amr mfa")]
     Add(Box<Add>),
+    /// Take no more of an issuer's tokens, at once.
+    #[command(after_help = "\
+Its people lose their roles and its grants allow nothing until it is registered again.
+
+Example:
+  countersign issuers remove --tenant acme --issuer https://token.actions.githubusercontent.com")]
+    Remove(Remove),
     /// List them.
     #[command(after_help = "Example:\n  countersign issuers list --tenant acme")]
     List,
@@ -32,6 +39,17 @@ pub struct Add {
     kind: Kind,
     #[command(flatten)]
     spec: SpecArgs,
+}
+
+/// Arguments of `issuers remove`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The issuer, exactly as in `iss`.
+    #[arg(long, value_name = "URL")]
+    issuer: String,
+    /// Also if no administrator could log in any more.
+    #[arg(long)]
+    force: bool,
 }
 
 /// Whose tokens an issuer makes.
@@ -122,6 +140,11 @@ impl Issuers {
                     .spec(add.kind, add.spec.issuer, add.spec.audience)?;
                 let text = format!("tokens of {} are accepted now", spec.issuer);
                 Ok(Report::new(client.add_issuer(&tenant, &spec)?, text))
+            }
+            Self::Remove(which) => {
+                let text = format!("tokens of {} are refused now", which.issuer);
+                let done = client.remove_issuer(&tenant, &which.issuer, which.force)?;
+                Ok(Report::new(done, text))
             }
             Self::List => Ok(Report::rows(
                 client.issuers(&tenant)?,

@@ -3,6 +3,7 @@
 use super::{Client, Repeat, of};
 use crate::dto;
 use crate::error::Result;
+use crate::oidc::encode;
 use countersign_core::{GrantId, TenantName};
 use serde_json::Value;
 
@@ -61,6 +62,15 @@ impl Client {
     /// As all calls.
     pub fn issuers(&self, tenant: &TenantName) -> Result<Value> {
         self.get(&of(tenant, "/issuers"))
+    }
+
+    /// Takes no more tokens of an issuer. `force`: also where no administrator could log in any more.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub fn remove_issuer(&self, tenant: &TenantName, issuer: &str, force: bool) -> Result<Value> {
+        let query = format!("/issuers?issuer={}&force={force}", encode(issuer));
+        self.json("DELETE", &of(tenant, &query), None::<&()>, Repeat::Safe)
     }
 
     /// Gives somebody a role.

@@ -63,6 +63,8 @@ pub enum Effect {
     SetToken(TenantId, TokenFacts),
     /// Registers or replaces an issuer.
     PutIssuer(IssuerRow),
+    /// Removes an issuer; none is a conflict.
+    RemoveIssuer(TenantId, String),
     /// Adds a member; a member that exists already is a conflict.
     AddMember(MemberRow),
     /// Removes a member; none is a conflict.
@@ -121,6 +123,7 @@ impl Effect {
             | Self::SetToken(tenant, _)
             | Self::SetAppraisal(tenant, _, _)
             | Self::RemoveGrant(tenant, _)
+            | Self::RemoveIssuer(tenant, _)
             | Self::SetKeyState { tenant, .. } => *tenant,
             Self::PutIssuer(row) => row.tenant,
             Self::AddMember(row) | Self::RemoveMember(row) => row.tenant,
@@ -155,6 +158,17 @@ pub struct Guard {
     pub tenant: TenantId,
     /// Version seen.
     pub version: u64,
+}
+
+impl TenantRow {
+    /// The guard of a decision made on this row.
+    #[must_use]
+    pub const fn guard(&self) -> Guard {
+        Guard {
+            tenant: self.id,
+            version: self.version,
+        }
+    }
 }
 
 /// A claim as part of a commit.
@@ -324,6 +338,16 @@ pub trait TenantStore: Send + Sync + 'static {
 pub trait KeyStore: Send + Sync + 'static {
     /// One signer.
     async fn signer(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Option<SignerRow>>;
+    /// How many signers.
+    async fn count_signers(&self, tenant: TenantId) -> Read<u64> {
+        Ok(self.signers(tenant).await?.len() as u64)
+    }
+    /// How many keys that are not destroyed.
+    async fn count_keys(&self, tenant: TenantId) -> Read<u64> {
+        let all = self.keys(tenant).await?;
+        let there = all.iter().filter(|k| k.state != KeyState::Destroyed);
+        Ok(there.count() as u64)
+    }
     /// All signers.
     async fn signers(&self, tenant: TenantId) -> Read<Vec<SignerRow>>;
     /// One key.

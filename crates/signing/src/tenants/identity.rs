@@ -7,10 +7,10 @@ use crate::sequencer::{DetailsDraft, Submission};
 use crate::use_key::text_opening;
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{
-    IssuerRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantRow,
+    IssuerKind, IssuerRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantRow,
 };
 use countersign_core::{Micros, RequestId, TenantId, TenantName};
-use countersign_grants::{ExplainRequest, Grant};
+use countersign_grants::ExplainRequest;
 use countersign_signing_log::leaf::{LeafBody, TokenExchanged};
 
 impl Service {
@@ -56,7 +56,8 @@ impl Service {
             .await?)
     }
 
-    /// Roles of a person.
+    /// Roles of a person, as long as the tenant takes tokens of that person's issuer: whoever logged
+    /// in before the issuer was removed is nobody from that moment on.
     ///
     /// # Errors
     /// [`SigningError::Unavailable`].
@@ -66,6 +67,10 @@ impl Service {
         issuer: &str,
         subject: &str,
     ) -> Result<Vec<Role>, SigningError> {
+        let registered = self.store().issuer(tenant, issuer).await?;
+        if registered.is_none_or(|row| row.kind != IssuerKind::People) {
+            return Ok(Vec::new());
+        }
         Ok(self.store().roles(tenant, issuer, subject).await?)
     }
 
@@ -75,31 +80,33 @@ impl Service {
     ///
     /// # Errors
     /// [`SigningError::Unavailable`].
-    pub async fn awaits(&self, caller: &Caller, rid: &RequestId) -> Result<bool, SigningError> {
+    pub async fn awaits(
+        &self,
+        tenant: &TenantRow,
+        caller: &Caller,
+        rid: &RequestId,
+    ) -> Result<bool, SigningError> {
         if !caller.roles.is_empty() {
             return Ok(true);
         }
         let now = self.clock().now();
-        for row in self.store().all_grants(caller.tenant).await? {
-            let wanted = caller.signers.as_ref();
-            if wanted.is_some_and(|s| !s.contains(&row.signer)) {
-                continue;
-            }
-            let grant: Grant = serde_json::from_str(&row.json).map_err(|e| {
-                SigningError::Internal(format!("grant {} cannot be read: {e}", row.id))
-            })?;
-            if grant.issuer != caller.issuer {
+        let wanted = caller.signers.as_ref();
+        for grant in self.grants_of(tenant).await?.iter() {
+            if wanted.is_some_and(|s| !s.contains(&grant.signer)) {
                 continue;
             }
             let request = ExplainRequest {
                 issuer: &caller.issuer,
                 claims: &caller.claims,
-                signer: &row.signer,
+                signer: &grant.signer,
                 content_type: None,
                 digest_algorithm: None,
                 now,
             };
-            if countersign_grants::explain(std::slice::from_ref(&grant), &request).allowed {
+            // The quick look first: most grants of a large tenant are for others.
+            if grant.names(&caller.issuer, &caller.claims)
+                && countersign_grants::explain(std::slice::from_ref(grant), &request).allowed
+            {
                 return Ok(true);
             }
         }

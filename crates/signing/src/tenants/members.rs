@@ -6,10 +6,12 @@ use crate::sequencer::{DetailsDraft, Submission};
 use crate::use_key::text_opening;
 use crate::{Service, SigningError};
 use countersign_core::ports::rows::{IssuerKind, IssuerRow, MemberRow, Role};
-use countersign_core::ports::store::{Effect, Guard};
+use countersign_core::ports::store::Effect;
 use countersign_core::{RequestId, TenantId, TenantName};
 use countersign_signing_log::commitment::LABEL_SUBJECT;
-use countersign_signing_log::leaf::{IssuerRegistered, LeafBody, MemberAdded, MemberRemoved};
+use countersign_signing_log::leaf::{
+    IssuerRegistered, IssuerRemoved, LeafBody, MemberAdded, MemberRemoved,
+};
 use std::net::IpAddr;
 
 /// Oldest maximum token age that may be set, in seconds.
@@ -50,10 +52,74 @@ impl Service {
     ) -> Result<IssuerRow, SigningError> {
         let tenant = self.admin(caller, name, rid).await?;
         let row = issuer_row(tenant.id, spec, self.settings().loopback_issuers)?;
+        self.within_caps(&Effect::PutIssuer(row.clone())).await?;
+        let mut after = self.store().issuers(tenant.id).await?;
+        after.retain(|i| i.issuer != row.issuer);
+        after.push(row.clone());
+        if self.locks_out(tenant.id, &after).await? {
+            return Err(SigningError::invalid(
+                "kind",
+                "no administrator could log in any more",
+            ));
+        }
         let mut submission = Submission::default();
         draft_issuer(&mut submission, row.clone(), rid, Some(caller));
+        submission.guard = Some(tenant.guard());
         self.commit(tenant.id, submission).await?;
         Ok(row)
+    }
+
+    /// Removes an issuer. From then on none of its tokens is taken, none of its people has a role,
+    /// and no grant for it allows anything; members and grants stay, for the day it comes back.
+    ///
+    /// # Errors
+    /// [`SigningError::Conflict`] if no administrator could log in any more, unless `force`;
+    /// [`SigningError::NotFound`].
+    pub async fn remove_issuer(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+        issuer: &str,
+        force: bool,
+        rid: &RequestId,
+    ) -> Result<(), SigningError> {
+        let tenant = self.admin(caller, name, rid).await?;
+        let mut after = self.store().issuers(tenant.id).await?;
+        let before = after.len();
+        after.retain(|i| i.issuer != issuer);
+        if after.len() == before {
+            return Err(SigningError::NotFound);
+        }
+        if !force && self.locks_out(tenant.id, &after).await? {
+            return Err(SigningError::conflict(
+                "no administrator could log in any more; only force removes this issuer",
+            ));
+        }
+        let body = IssuerRemoved {
+            issuer: issuer.to_owned(),
+        };
+        let submission = Submission {
+            drafts: vec![tenant_draft(
+                tenant.id,
+                LeafBody::IssuerRemoved(body),
+                by(caller, rid),
+            )],
+            effects: vec![Effect::RemoveIssuer(tenant.id, issuer.to_owned())],
+            // Two admins who remove each other's issuer at one moment must not both succeed.
+            guard: Some(tenant.guard()),
+            ..Submission::default()
+        };
+        self.commit(tenant.id, submission).await
+    }
+
+    /// Whether no admin of the tenant could log in with these issuers.
+    async fn locks_out(
+        &self,
+        tenant: TenantId,
+        issuers: &[IssuerRow],
+    ) -> Result<bool, SigningError> {
+        let members = self.store().members(tenant).await?;
+        Ok(!members.iter().any(|m| can_administer(m, issuers)))
     }
 
     /// The tenant's allow-list.
@@ -127,22 +193,23 @@ impl Service {
             role,
         };
         if !add && role == Role::Admin {
-            let admins = self.store().members(tenant.id).await?;
-            if admins
+            let members = self.store().members(tenant.id).await?;
+            let issuers = self.store().issuers(tenant.id).await?;
+            // An admin of an issuer that is not registered could not log in.
+            if !members
                 .iter()
-                .filter(|m| m.role == Role::Admin)
-                .all(|m| *m == row)
+                .any(|m| *m != row && can_administer(m, &issuers))
             {
                 return Err(SigningError::conflict("the last admin cannot be removed"));
             }
         }
+        if add {
+            self.within_caps(&Effect::AddMember(row.clone())).await?;
+        }
         let mut submission = Submission::default();
         draft_member(&mut submission, row, add, rid, Some(caller))?;
         // Two admins who remove each other at one moment must not both succeed.
-        submission.guard = Some(Guard {
-            tenant: tenant.id,
-            version: tenant.version,
-        });
+        submission.guard = Some(tenant.guard());
         self.commit(tenant.id, submission).await
     }
 
@@ -157,6 +224,13 @@ impl Service {
     ) -> Result<Vec<MemberRow>, SigningError> {
         Ok(self.store().members(self.reader(caller, name)?).await?)
     }
+}
+
+fn can_administer(member: &MemberRow, issuers: &[IssuerRow]) -> bool {
+    member.role == Role::Admin
+        && issuers
+            .iter()
+            .any(|i| i.issuer == member.issuer && i.kind == IssuerKind::People)
 }
 
 pub(super) fn draft_issuer(

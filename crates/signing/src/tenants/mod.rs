@@ -290,6 +290,7 @@ impl Service {
     ) -> Result<(), SigningError> {
         for _ in 0..TRIES {
             let version = self.still_admin(caller, tenant).await?.version;
+            self.within_caps(&effect).await?;
             let submission = Submission {
                 drafts: vec![tenant_draft(tenant, body.clone(), by(caller, rid))],
                 effects: vec![effect.clone()],
@@ -338,10 +339,7 @@ impl Service {
             .tenant(tenant)
             .await?
             .ok_or(SigningError::NotFound)?;
-        let roles = self
-            .store()
-            .roles(tenant, &caller.issuer, &caller.subject)
-            .await?;
+        let roles = self.roles(tenant, &caller.issuer, &caller.subject).await?;
         let now = Caller {
             roles,
             ..caller.clone()

@@ -31,6 +31,8 @@ super::statements! {
         client_id = excluded.client_id";
 
     ROLES = "SELECT role FROM members WHERE tenant_id = $1 AND issuer = $2 AND subject = $3 ORDER BY role";
+    DELETE_ISSUER = "DELETE FROM issuers WHERE tenant_id = $1 AND issuer = $2";
+
     MEMBERS = "SELECT tenant_id, issuer, subject, role FROM members \
         WHERE tenant_id = $1 ORDER BY issuer, subject, role";
     INSERT_MEMBER = "INSERT INTO members (tenant_id, issuer, subject, role) \

@@ -181,6 +181,10 @@ async fn apply_effect(
             tenants::bump(write, item, row.tenant).await?;
             tenants::put_issuer(write, row).await
         }
+        Effect::RemoveIssuer(tenant, issuer) => {
+            tenants::bump(write, item, tenant).await?;
+            tenants::remove_issuer(write, item, tenant, &issuer).await
+        }
         Effect::AddMember(row) => {
             tenants::bump(write, item, row.tenant).await?;
             tenants::add_member(write, item, &row).await

@@ -18,6 +18,18 @@ impl KeyStore for SqliteStore {
         self.read_one("signers", query, signer_row).await
     }
 
+    async fn count_signers(&self, tenant: TenantId) -> Read<u64> {
+        let query = by_tenant(text::COUNT_SIGNERS, tenant);
+        let n = self.read_one("signers", query, |c| c.u64(0)).await?;
+        Ok(n.unwrap_or_default())
+    }
+
+    async fn count_keys(&self, tenant: TenantId) -> Read<u64> {
+        let query = by_tenant(text::COUNT_KEYS, tenant);
+        let n = self.read_one("keys", query, |c| c.u64(0)).await?;
+        Ok(n.unwrap_or_default())
+    }
+
     async fn signers(&self, tenant: TenantId) -> Read<Vec<SignerRow>> {
         self.read("signers", by_tenant(text::SIGNERS, tenant), signer_row)
             .await

@@ -16,6 +16,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 const AUD: &str = "https://sign.example/acme";
 const NOW: i64 = 1_800_000_000;
@@ -104,6 +105,7 @@ struct Issuer {
     fetches: Arc<AtomicUsize>,
     served: Arc<Mutex<Vec<Value>>>,
     down: Arc<Mutex<bool>>,
+    slow: Arc<Mutex<Duration>>,
 }
 
 impl Issuer {
@@ -117,11 +119,13 @@ impl Issuer {
         let served = Arc::new(Mutex::new(keys.iter().map(|k| k.jwk()).collect::<Vec<_>>()));
         let fetches = Arc::new(AtomicUsize::new(0));
         let down = Arc::new(Mutex::new(false));
-        let (d, s, f, dn) = (
+        let slow = Arc::new(Mutex::new(Duration::ZERO));
+        let (d, s, f, dn, sl) = (
             json!({"issuer": says(&issuer), "jwks_uri": format!("{issuer}/jwks")}),
             Arc::clone(&served),
             Arc::clone(&fetches),
             Arc::clone(&down),
+            Arc::clone(&slow),
         );
         let app = Router::new()
             .route(
@@ -132,6 +136,8 @@ impl Issuer {
                 "/realm/jwks",
                 get(async move || {
                     f.fetch_add(1, Ordering::SeqCst);
+                    let pause = *sl.lock().unwrap();
+                    tokio::time::sleep(pause).await;
                     if *dn.lock().unwrap() {
                         return Err(axum::http::StatusCode::INTERNAL_SERVER_ERROR);
                     }
@@ -145,7 +151,7 @@ impl Issuer {
             loopback_http: true,
             private_addresses: true,
         };
-        let cache = IssuerKeys::new(policy, Arc::clone(&clock) as Arc<dyn Clock>);
+        let cache = IssuerKeys::new(policy, Arc::clone(&clock) as Arc<dyn Clock>, 64);
         Self {
             row: IssuerRow {
                 tenant: TenantId::new(),
@@ -163,6 +169,7 @@ impl Issuer {
             fetches,
             served,
             down,
+            slow,
         }
     }
 
@@ -558,6 +565,51 @@ async fn many_at_once_make_one_fetch() {
 }
 
 #[tokio::test]
+async fn a_caller_who_goes_away_stops_the_fetch_for_nobody() {
+    let key = Key::p256("k");
+    let issuer = Arc::new(Issuer::new(&[&key]).await);
+    *issuer.slow.lock().unwrap() = Duration::from_millis(300);
+    let token = key.sign(&issuer.claims());
+    let gone = tokio::time::timeout(Duration::from_millis(50), issuer.verify(&token)).await;
+    assert!(gone.is_err());
+    // Nothing of "a fetch failed lately", and no second fetch.
+    assert!(issuer.verify(&token).await.is_ok());
+    assert_eq!(issuer.fetches.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_issuer_that_does_not_answer_holds_up_few_and_not_for_long() {
+    let key = Key::p256("k");
+    let issuer = Arc::new(Issuer::new(&[&key]).await);
+    *issuer.slow.lock().unwrap() = Duration::from_secs(60);
+    let token = key.sign(&issuer.claims());
+    let began = std::time::Instant::now();
+    let tasks: Vec<_> = (0..80)
+        .map(|_| {
+            let (issuer, token) = (Arc::clone(&issuer), token.clone());
+            tokio::spawn(async move { issuer.verify(&token).await })
+        })
+        .collect();
+    let mut crowded = 0;
+    let mut slow = 0;
+    for t in tasks {
+        match t.await.unwrap() {
+            Err(AuthError::Keys(KeysError::Crowded)) => crowded += 1,
+            Err(AuthError::Keys(KeysError::Slow | KeysError::FailedLately(_))) => slow += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // 64 may wait; one of them fetched, and the others heard of it.
+    assert_eq!((crowded, slow), (16, 64));
+    assert!(
+        began.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(issuer.fetches.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_rotated_key_is_found_after_the_minute() {
     let (old, new) = (Key::p256("old"), Key::p256("new"));
     let issuer = Issuer::new(&[&old]).await;
@@ -610,6 +662,7 @@ async fn in_production_a_loopback_issuer_is_not_fetched() {
     let cache = IssuerKeys::new(
         FetchPolicy::default(),
         Arc::clone(&issuer.clock) as Arc<dyn Clock>,
+        64,
     );
     issuer.verifier = IdTokenVerifier::new(Arc::new(cache));
     assert!(matches!(
