@@ -17,6 +17,26 @@ commands="openssl osslsigncode python3 curl cc"
 modules="/usr/lib/softhsm/libsofthsm2.so /usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so
 /usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so /usr/local/lib/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so"
 
+have_postgres() {
+    local bin
+    for bin in "${COUNTERSIGN_TEST_POSTGRES_BIN:-/nowhere}" /usr/lib/postgresql/*/bin /usr/local/bin /usr/bin; do
+        [ -x "$bin/initdb" ] && [ -x "$bin/postgres" ] && [ -x "$bin/psql" ] && return
+    done
+    return 1
+}
+
+# Debian's package makes a cluster and starts it, unless it is told before that not to.
+no_cluster() {
+    local conf=/etc/postgresql-common/createcluster.conf
+    [ -e "$conf" ] || apt_get postgresql-common
+    sed -i -E "s/^#?[[:space:]]*(create_main_cluster)[[:space:]]*=.*/\\1 = false/" "$conf"
+    grep -q '^create_main_cluster = false' "$conf" || echo 'create_main_cluster = false' >>"$conf"
+}
+
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
 missing=()
 for c in $commands; do
     command -v "$c" >/dev/null 2>&1 || missing+=("${package[$c]}")
@@ -37,6 +57,8 @@ if [ "$what" = test ]; then
     ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 || missing+=(libtpm2-pkcs11-1)
     ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* >/dev/null 2>&1 || missing+=(libtss2-tcti-swtpm0)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
+    # They start servers of their own from these programs (crates/testkit/src/postgres).
+    have_postgres || missing+=(postgresql)
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then
@@ -49,6 +71,10 @@ else
     echo "needs: missing ${missing[*]}" >&2
     echo "Install them and run this again, for example:" >&2
     echo "    sudo apt-get install ${missing[*]}" >&2
+    if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+        echo "(Before: sudo apt-get install postgresql-common, and create_main_cluster = false in" >&2
+        echo "/etc/postgresql-common/createcluster.conf, or the package starts a server of its own.)" >&2
+    fi
     exit 1
 fi
 command -v cargo >/dev/null 2>&1 || { echo "needs: a Rust toolchain (1.95 or later), see https://rustup.rs" >&2; exit 1; }

@@ -4,6 +4,7 @@
 mod commands;
 mod links;
 mod markdown;
+mod postgresql;
 mod run;
 
 use crate::support::Stack;
@@ -12,7 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Pages whose blocks another test runs, and which.
-const ELSEWHERE: [(&str, &str); 2] = [
+const ELSEWHERE: [(&str, &str); 3] = [
+    (
+        "docs/operators/postgresql.md",
+        "tests/it/docs/postgresql.rs",
+    ),
     (
         "docs/log-format.md",
         "crates/signing-log/tests/python_judge.rs",

@@ -13,6 +13,7 @@ mod limits;
 mod logs;
 mod modules;
 mod neighbours;
+mod on_postgres;
 mod restore;
 mod revocation;
 mod signing;

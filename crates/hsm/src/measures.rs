@@ -25,7 +25,7 @@ impl From<&Health> for WorkerState {
     fn from(health: &Health) -> Self {
         match health {
             Health::Starting => Self::Starting,
-            Health::Up => Self::Up,
+            Health::Up(_) => Self::Up,
             Health::Down(HsmError::Latched(_)) => Self::Latched,
             Health::Down(_) => Self::Down,
         }

@@ -47,6 +47,14 @@ Example:
   countersignd create-database --config /etc/countersign/countersignd.toml \\
     --credential-file /root/bootstrap-credential")]
     CreateDatabase(CreateDatabaseArgs),
+    /// Bring the schema of a PostgreSQL database up to this release, as the role that owns it.
+    ///
+    /// Needed only where the service's own role does not own the tables; nodes that run go on running.
+    #[command(after_help = "\
+Example:
+  countersignd migrate-database --config /etc/countersign/countersignd.toml \\
+    --owner-url postgres://countersign_owner@db.example/countersign --owner-password-file /root/owner.password")]
+    MigrateDatabase(MigrateDatabaseArgs),
 }
 
 /// Names a configuration.
@@ -83,6 +91,31 @@ pub struct CreateDatabaseArgs {
     /// Where the one-time credential is written (mode 0600).
     #[arg(long, value_name = "FILE")]
     pub credential_file: PathBuf,
+    /// The role that is to own the tables.
+    #[command(flatten)]
+    pub owner: OwnerArgs,
+}
+
+/// Arguments of `migrate-database`.
+#[derive(Debug, Args)]
+pub struct MigrateDatabaseArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGND_CONFIG")]
+    pub config: PathBuf,
+    /// The role that owns the tables.
+    #[command(flatten)]
+    pub owner: OwnerArgs,
+}
+
+/// The owner of a PostgreSQL database's tables.
+#[derive(Debug, Args)]
+pub struct OwnerArgs {
+    /// PostgreSQL: the URL for the role that owns the tables; the service's own if left out.
+    #[arg(long, value_name = "URL")]
+    pub owner_url: Option<String>,
+    /// The file with that role's password, in one line; that of PGPASSFILE if left out.
+    #[arg(long, value_name = "FILE", requires = "owner_url")]
+    pub owner_password_file: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -8,8 +8,10 @@ pub use self::token::Token;
 pub use revocation::{Mirror, Revocation};
 
 use crate::ServerError;
+use crate::database::is_postgres;
 use crate::files;
 use countersign_hsm_protocol::profile::Profile;
+use countersign_store::postgres::Settings;
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -79,12 +81,29 @@ pub struct Tls {
 }
 
 /// `[database]`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Database {
-    /// `sqlite:PATH`; `countersign.db` in `data_dir` if left out.
-    #[serde(default)]
+    /// `sqlite:PATH` or `postgres://USER@HOST/DATABASE`; `countersign.db` in `data_dir` if left out.
     pub url: Option<String>,
+    /// PostgreSQL: the file with the password of the URL's user, in one line; that of PGPASSFILE if
+    /// left out.
+    pub password_file: Option<PathBuf>,
+    /// PostgreSQL: this node alone uses the database, and no standby will ever take over from it.
+    pub single_node: bool,
+    /// PostgreSQL: most connections of this node.
+    pub max_connections: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self {
+            url: None,
+            password_file: None,
+            single_node: false,
+            max_connections: 20,
+        }
+    }
 }
 
 /// `[node]`
@@ -348,7 +367,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The database file.
+    /// The database file, where it is one.
     #[must_use]
     pub fn database_file(&self) -> PathBuf {
         match &self.database.url {
@@ -402,13 +421,20 @@ impl Config {
                 "a host name, or host:port, without scheme and path".into(),
             ));
         }
-        if let Some(url) = &self.database.url
-            && !url.starts_with("sqlite:")
-        {
-            return Err((
-                "url",
-                "this release keeps its database in SQLite: sqlite:PATH".into(),
-            ));
+        match self.database.url.as_deref() {
+            Some(url) if is_postgres(url) => {
+                Settings::new(url).map_err(|e| ("url", e.to_string()))?;
+            }
+            Some(url) if !url.starts_with("sqlite:") => {
+                return Err((
+                    "url",
+                    "sqlite:PATH, or postgres://USER@HOST/DATABASE".into(),
+                ));
+            }
+            _ if self.database.password_file.is_some() => {
+                return Err(("password_file", "a SQLite file has no password".into()));
+            }
+            _ => {}
         }
         if self.hsm.mode == WorkerMode::Connect {
             if self.hsm.socket_dir.is_none() {
@@ -423,6 +449,12 @@ impl Config {
         }
         let bounds = [
             ("lease_s", self.node.lease_s, 3, 300),
+            (
+                "max_connections",
+                u64::from(self.database.max_connections),
+                6,
+                500,
+            ),
             ("concurrency", self.limits.concurrency as u64, 1, 65_536),
             ("signatures", self.limits.signatures as u64, 100, 65_536),
             (
@@ -533,6 +565,7 @@ impl Config {
             .chain(&mut self.hsm.token_dir)
             .chain(&mut self.hsm.state_dir)
             .chain(&mut self.hsm.socket_dir)
+            .chain(&mut self.database.password_file)
             .chain(self.token.iter_mut().flat_map(Token::paths));
         let cas = self.cas.iter_mut().filter_map(|c| c.ca_file.as_mut());
         let telemetry = self.telemetry.paths();
@@ -549,6 +582,9 @@ impl Config {
         files::read_key(&self.sealing_key_file)?;
         files::read_secret(&self.tls.key_file)?;
         files::read_text(&self.tls.cert_file)?;
+        if let Some(file) = &self.database.password_file {
+            files::read_secret(file)?;
+        }
         for ca in &self.cas {
             if let Some(file) = &ca.ca_file {
                 files::read_text(file)?;

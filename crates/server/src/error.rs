@@ -3,7 +3,7 @@
 use countersign_ca::ConnectorError;
 use countersign_hsm::PoolError;
 use countersign_signing::SigningError;
-use countersign_store::OpenError;
+use countersign_store::{OpenError, postgres};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -66,6 +66,12 @@ pub enum ServerError {
     /// The database.
     #[error("database: {0}")]
     Database(#[from] OpenError),
+    /// The database on a PostgreSQL server.
+    #[error("database: {0}")]
+    Postgres(#[from] postgres::OpenError),
+    /// The URL of a PostgreSQL server on the command line.
+    #[error("the URL is wrong: {0}")]
+    Url(String),
     /// The token workers.
     #[error("token workers: {0}")]
     Workers(#[from] PoolError),
@@ -99,6 +105,7 @@ impl ServerError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Postgres(postgres::OpenError::Away { .. }) => 5,
             Self::Config { .. }
             | Self::File { .. }
             | Self::NotPrivate { .. }
@@ -107,6 +114,8 @@ impl ServerError {
             | Self::ModuleMissing { .. }
             | Self::Ca { .. }
             | Self::Workers(_)
+            | Self::Postgres(_)
+            | Self::Url(_)
             | Self::Tls(_) => 64,
             Self::Listen { .. }
             | Self::Database(_)

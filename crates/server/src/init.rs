@@ -3,9 +3,12 @@
 
 use crate::ServerError;
 use crate::config::{Config, module_present};
+use crate::database::{Database, Place};
 use crate::files;
-use countersign_core::ports::store::ServiceStore as _;
-use countersign_store::SqliteStore;
+use countersign_core::ports::rows::OPERATOR_REALM;
+use countersign_core::ports::store::{ServiceStore as _, TenantStore as _};
+use countersign_store::postgres::{self, Settings};
+use countersign_store::{PostgresStore, SqliteStore};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -13,6 +16,7 @@ use rcgen::{
 use sha2::{Digest as _, Sha256};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Name of the configuration file.
@@ -92,7 +96,7 @@ pub async fn development(
     files::create(&config, 0o600, text.as_bytes())?;
     let loaded = Config::load(&config)?;
     let credential = dir.join(CREDENTIAL);
-    database(&loaded, &credential).await?;
+    database(&loaded, &credential, None).await?;
     Ok(Made {
         config,
         ca_file,
@@ -105,28 +109,72 @@ pub async fn development(
 }
 
 /// Makes the database of a configuration, and the one-time credential that registers the operator.
+/// On PostgreSQL the schema is made by `owner`, where that is not the service's own role.
 ///
 /// # Errors
-/// [`ServerError::Exists`] if there is a database.
-pub async fn database(config: &Config, credential: &Path) -> Result<(), ServerError> {
-    let path = config.database_file();
-    if path.exists() {
-        return Err(ServerError::Exists(path));
-    }
+/// [`ServerError::Exists`] if there is a database, and what opening it says.
+pub async fn database(
+    config: &Config,
+    credential: &Path,
+    owner: Option<&Settings>,
+) -> Result<(), ServerError> {
     if credential.exists() {
         return Err(ServerError::Exists(credential.to_owned()));
     }
+    let place = Place::of(config)?;
+    if let Place::Sqlite(path) = &place
+        && path.exists()
+    {
+        return Err(ServerError::Exists(path.clone()));
+    }
     files::make_private_dir(&config.data_dir)?;
-    let store = SqliteStore::open(&path, true).await?;
+    let database = match place {
+        Place::Sqlite(path) => Database::Sqlite(Arc::new(SqliteStore::open(&path, true).await?)),
+        Place::Postgres(settings) => {
+            // Before anything is made: whether it could be used.
+            PostgresStore::check(&settings).await?;
+            let made = PostgresStore::create(owner.unwrap_or(&settings)).await;
+            let store = match made {
+                Ok(()) => PostgresStore::open(settings).await?,
+                // An earlier call may have ended in between.
+                Err(e @ postgres::OpenError::Exists { .. }) => unused(settings).await?.ok_or(e)?,
+                Err(e) => return Err(e.into()),
+            };
+            Database::Postgres(Arc::new(store))
+        }
+    };
     let secret = Zeroizing::new(hex::encode(files::random32()?.as_ref()));
     let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-    store
+    database
+        .store()
         .offer_bootstrap(hash)
         .await
         .map_err(|e| ServerError::Internal(format!("the credential was not stored: {e}")))?;
-    store.close().await;
+    database.close().await;
     let line = Zeroizing::new(format!("{}\n", *secret));
     files::create(credential, 0o600, line.as_bytes())
+}
+
+/// The database if nothing was ever done with it, not even a credential offered.
+async fn unused(settings: Settings) -> Result<Option<PostgresStore>, ServerError> {
+    let store = PostgresStore::open(settings).await?;
+    let read = |e| ServerError::Internal(format!("the database cannot be read: {e}"));
+    let offered = store.bootstrap().await.map_err(read)?.is_some();
+    let used = store.tenant(OPERATOR_REALM).await.map_err(read)?.is_some();
+    Ok((!offered && !used).then_some(store))
+}
+
+/// Brings the schema of a PostgreSQL database up to this release, as its owner.
+///
+/// # Errors
+/// [`ServerError::Url`] where the database is a SQLite file, which is brought up to date at start.
+pub async fn migrate(config: &Config, owner: Option<&Settings>) -> Result<(), ServerError> {
+    match Place::of(config)? {
+        Place::Sqlite(_) => Err(ServerError::Url(
+            "the database is a SQLite file: it is brought up to date at start".to_owned(),
+        )),
+        Place::Postgres(settings) => Ok(PostgresStore::migrate(owner.unwrap_or(&settings)).await?),
+    }
 }
 
 /// What `init` tells, loudly where it matters.

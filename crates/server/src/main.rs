@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser as _;
-use countersign_server::cli::{Cli, Command};
+use countersign_server::cli::{Cli, Command, OwnerArgs};
 use countersign_server::config::Config;
+use countersign_server::database::{self, Place};
 use countersign_server::{ServerError, init, serve};
+use countersign_store::postgres::Settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -50,15 +52,35 @@ fn run(command: Command) -> Result<(), ServerError> {
         }
         Command::CreateDatabase(args) => {
             let config = Config::load(&args.config)?;
-            runtime.block_on(init::database(&config, &args.credential_file))?;
+            let owner = owner(&args.owner)?;
+            runtime.block_on(init::database(
+                &config,
+                &args.credential_file,
+                owner.as_ref(),
+            ))?;
             println!(
                 "{} and the one-time credential {} were made; now back up {} and {}",
-                config.database_file().display(),
+                Place::of(&config)?.name(),
                 args.credential_file.display(),
                 config.sealing_key_file.display(),
                 config.hsm.worker_key_file.display()
             );
             Ok(())
         }
+        Command::MigrateDatabase(args) => {
+            let config = Config::load(&args.config)?;
+            let owner = owner(&args.owner)?;
+            runtime.block_on(init::migrate(&config, owner.as_ref()))?;
+            println!("{} is up to date", Place::of(&config)?.name());
+            Ok(())
+        }
     }
+}
+
+/// The owner of a PostgreSQL database, if the command names one.
+fn owner(args: &OwnerArgs) -> Result<Option<Settings>, ServerError> {
+    args.owner_url
+        .as_deref()
+        .map(|url| database::settings(url, args.owner_password_file.as_deref()))
+        .transpose()
 }

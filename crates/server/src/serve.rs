@@ -2,6 +2,7 @@
 
 use crate::ServerError;
 use crate::config::{self, Config, SandboxMode, Token, WorkerMode};
+use crate::database::Database;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::spans::{SpanCounts, Spans};
 use crate::{files, telemetry, tls};
@@ -14,10 +15,9 @@ use countersign_ca::{OrderClient, OrderClientConfig};
 use countersign_core::SystemClock;
 use countersign_core::measure::Report;
 use countersign_core::ports::ca::CertificateAuthority;
-use countersign_core::ports::store::TenantStore as _;
+use countersign_core::ports::store::Store;
 use countersign_hsm::{Connect, ExistingToken, PoolConfig, Sandbox, WorkerPool};
 use countersign_signing::{Caps, Ports, SealingKey, Service, Settings};
-use countersign_store::SqliteStore;
 use hyper_util::rt::TokioTimer;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
@@ -64,18 +64,23 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     let cas = connectors(&config)?;
     let sealing = SealingKey::new(files::read_key(&config.sealing_key_file)?);
 
-    let store = Arc::new(SqliteStore::open(&config.database_file(), false).await?);
+    let database = Database::open(&config).await?;
     let pool = Arc::new(WorkerPool::start(pool_config(&config)?)?);
     let result = with_parts(
-        &config, listener, address, tls, cas, &sealing, &store, &pool,
+        &config,
+        listener,
+        address,
+        tls,
+        cas,
+        &sealing,
+        database.store(),
+        &pool,
     )
     .await;
     // Whatever happened: workers write their last checkpoints, the database its log.
     pool.stop().await;
     drop(pool);
-    if let Some(store) = Arc::into_inner(store) {
-        store.close().await;
-    }
+    database.close().await;
     tracing::info!("stopped");
     result
 }
@@ -91,10 +96,10 @@ async fn with_parts(
     tls: Arc<rustls::ServerConfig>,
     cas: Vec<Arc<dyn CertificateAuthority>>,
     sealing: &SealingKey,
-    store: &Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     pool: &Arc<WorkerPool>,
 ) -> Result<(), ServerError> {
-    check_tenants(config, store, pool).await?;
+    check_tenants(config, &*store, pool).await?;
     let clock = Arc::new(SystemClock);
     let lists = config.revocation.fetcher(config.development)?;
     let service = Service::start(
@@ -115,7 +120,7 @@ async fn with_parts(
             },
         },
         Ports {
-            store: Arc::clone(store) as _,
+            store,
             hsm: Arc::clone(pool) as _,
             cas,
             lists,
@@ -359,7 +364,7 @@ fn existing(token: &Token) -> ExistingToken {
 /// A tenant that has keys in one token cannot be given another.
 async fn check_tenants(
     config: &Config,
-    store: &SqliteStore,
+    store: &dyn Store,
     pool: &WorkerPool,
 ) -> Result<(), ServerError> {
     for name in config.token.iter().flat_map(Token::tenants) {

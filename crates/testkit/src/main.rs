@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use countersign_testkit::error::{Error, Result};
 use countersign_testkit::issuer::{Algorithm, Issuer, IssuerState, ServeOptions, TokenSpec};
 use countersign_testkit::load;
+use countersign_testkit::postgres::Postgres;
 use countersign_testkit::tsa::Tsa;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ enum What {
     /// The timestamp authority (RFC 3161, on `openssl ts`).
     #[command(subcommand)]
     Tsa(TsaCommand),
+    /// A PostgreSQL server on a socket, until this program ends; prints the URLs of a new database.
+    Postgres(PostgresArgs),
     /// Sign as fast as some callers can, on this machine; prints rate and times as JSON.
     Load(load::Options),
 }
@@ -82,6 +85,13 @@ enum TsaCommand {
         #[command(flatten)]
         at: Listen,
     },
+}
+
+#[derive(Args)]
+struct PostgresArgs {
+    /// Folder of its data, its log and its socket. It stays; its path must be short (93 bytes).
+    #[arg(long)]
+    dir: PathBuf,
 }
 
 #[derive(Args)]
@@ -190,6 +200,17 @@ fn run(cli: Cli) -> Result<()> {
             token,
         }) => open(&state)?.approve(&user_code, &token.spec()?),
         What::Issuer(IssuerCommand::Rotate { state }) => open(&state)?.rotate(),
+        What::Postgres(args) => {
+            let server = Postgres::serve(&args.dir)?;
+            let database = server.database()?;
+            ready(json!({
+                "ready": true,
+                "url": database.url,
+                "owner_url": database.owner_url,
+                "pid": server.pid(),
+            }));
+            server.wait()
+        }
         What::Load(options) => {
             ready(load::run(&options)?);
             Ok(())

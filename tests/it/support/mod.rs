@@ -13,6 +13,7 @@ pub mod wire;
 
 use cli::Cli;
 use countersign_testkit::issuer::{Issuer, ServeOptions, TokenSpec};
+use countersign_testkit::postgres::Postgres;
 use countersign_testkit::programs::{ReadyProgram, find_program};
 use countersign_testkit::tsa::Tsa;
 use serde_json::Value;
@@ -31,6 +32,16 @@ pub const PEOPLE_AUDIENCE: &str = "countersign";
 pub const JOB_AUDIENCE: &str = "https://sign.test";
 /// The repository that grants name.
 pub const REPOSITORY: &str = "4711";
+
+/// What the service keeps its rows in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// A file, made by `init`.
+    Sqlite,
+    /// A database of its own on the PostgreSQL server that the tests of this process share, with an
+    /// owner's role and a service's.
+    Postgres,
+}
 
 /// The running whole.
 pub struct Stack {
@@ -81,6 +92,24 @@ impl Stack {
 
     /// One of a test's own, without a CA.
     pub fn bare() -> Self {
+        Self::bare_on(Database::Sqlite)
+    }
+
+    /// The same on a database.
+    pub fn bare_on(database: Database) -> Self {
+        let (mut stack, service) = Self::initialised();
+        if database == Database::Postgres {
+            let server = Postgres::shared().expect("PostgreSQL starts (scripts/need.sh test)");
+            let database = server.database().expect("a database");
+            move_to_postgres(&service, &database.url, &database.owner_url);
+        }
+        stack.start_server(&[]);
+        stack.bootstrap();
+        stack
+    }
+
+    /// `countersignd init` has run, and nothing is started.
+    pub fn initialised() -> (Self, PathBuf) {
         countersign_testkit::softhsm::module()
             .expect("SoftHSM2 is installed (scripts/need.sh test)");
         let dir = countersign_testkit::tempdir().expect("a temporary folder");
@@ -110,7 +139,7 @@ impl Stack {
             "{}",
             String::from_utf8_lossy(&out.stderr)
         );
-        let mut stack = Self {
+        let stack = Self {
             dir,
             port,
             server: None,
@@ -119,14 +148,17 @@ impl Stack {
             platform,
             tsa,
         };
-        stack.start_server(&[]);
-        stack.bootstrap();
-        stack
+        (stack, service)
     }
 
     /// One of a test's own, with the demo CA behind the connector `demo`.
     pub fn start() -> Self {
-        let mut stack = Self::bare();
+        Self::on(Database::Sqlite)
+    }
+
+    /// The same on a database.
+    pub fn on(database: Database) -> Self {
+        let mut stack = Self::bare_on(database);
         stack.start_ca(&[]);
         stack
     }
@@ -252,7 +284,8 @@ impl Stack {
             .collect()
     }
 
-    fn bootstrap(&self) {
+    /// Registers olga as the operator.
+    pub fn bootstrap(&self) {
         let ca_file = self.people.ca_file();
         let out = self.cli("operator").run(&[
             "bootstrap",
@@ -562,6 +595,33 @@ pub fn copy_exe(folder: &Path, name: &str, third_party: &str) -> PathBuf {
     )
     .expect("copy");
     to
+}
+
+/// Gives a deployment that `init` made a database on PostgreSQL instead of its file.
+pub fn move_to_postgres(service: &Path, url: &str, owner_url: &str) {
+    let config = service.join("countersignd.toml");
+    let text = std::fs::read_to_string(&config).expect("configuration");
+    let section = format!("\n[database]\nurl = \"{url}\"\n\n[log]\n");
+    std::fs::write(&config, text.replacen("\n[log]\n", &section, 1)).expect("configuration");
+    let credential = service.join("bootstrap-credential");
+    for entry in std::fs::read_dir(service.join("data")).expect("data").flatten() {
+        if entry.file_name().to_string_lossy().starts_with("countersign.db") {
+            std::fs::remove_file(entry.path()).expect("the file's database");
+        }
+    }
+    std::fs::remove_file(&credential).expect("its credential");
+    let out = Command::new(program("countersignd"))
+        .args(["create-database", "--config"])
+        .arg(&config)
+        .args(["--owner-url", owner_url, "--credential-file"])
+        .arg(&credential)
+        .output()
+        .expect("countersignd runs");
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 }
 
 fn free_port() -> u16 {

@@ -124,7 +124,44 @@ fn an_origin_with_scheme_or_path_is_refused() {
 #[test]
 fn another_database_is_refused() {
     let p = problem(&format!("{GOOD}\n[database]\nurl = \"mysql://x\"\n"));
-    assert!(p.contains("url: ") && p.contains("sqlite:"), "{p}");
+    assert!(p.contains("line 23: url: "), "{p}");
+    assert!(p.contains("sqlite:") && p.contains("postgres:"), "{p}");
+}
+
+#[test]
+fn a_postgres_url_is_read_and_its_faults_are_named() {
+    let with = |keys: &str| format!("{GOOD}\n[database]\n{keys}\n");
+    let good = with("url = \"postgres://cs@db.example/countersign\"\npassword_file = \"p\"");
+    let c = Config::parse(Path::new("/etc/cs/countersignd.toml"), &good).unwrap();
+    assert_eq!(
+        c.database.password_file.as_deref(),
+        Some(Path::new("/etc/cs/p"))
+    );
+    assert!(!c.database.single_node);
+    for (url, said) in [
+        ("postgres://cs:hunter2@db.example/d", "password_file"),
+        (
+            "postgres://cs@db.example/d?password=hunter2",
+            "password_file",
+        ),
+        ("postgres://db.example/d", "names no user"),
+        ("postgres://cs@db.example", "names no database"),
+        (
+            "postgres://cs@db.example/d?options=-cfsync%3Doff",
+            "options",
+        ),
+        ("postgres://cs@db.example/d?sslmode=perhaps", "sslmode"),
+    ] {
+        let p = problem(&with(&format!("url = \"{url}\"")));
+        assert!(p.contains("line 23: url: ") && p.contains(said), "{p}");
+        assert!(!p.contains("hunter2"), "{p}");
+    }
+    for most in [5, 501] {
+        let p = problem(&with(&format!("max_connections = {most}")));
+        assert!(p.contains("line 23: max_connections: "), "{p}");
+    }
+    let p = problem(&with("password_file = \"p\""));
+    assert!(p.contains("line 23: password_file: "), "{p}");
 }
 
 #[test]

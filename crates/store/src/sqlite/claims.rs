@@ -8,16 +8,15 @@
 //! ```
 
 use super::Bound;
-use super::decode::Columns;
 use super::errors::Stop;
 use super::log::stored;
 use super::many::many;
 use super::tenants::by_tenant;
 use super::writer::Write;
+use crate::rows::state_columns;
 use crate::sql::log as text;
-use countersign_core::ports::rows::{ClaimKey, ClaimRow, ClaimState};
-use countersign_core::ports::store::{ClaimWrite, CommitError, Read};
-use countersign_core::{LogId, TenantId};
+use countersign_core::ports::rows::{ClaimKey, ClaimRow};
+use countersign_core::ports::store::{ClaimWrite, CommitError};
 use std::collections::HashSet;
 
 many! {
@@ -147,39 +146,9 @@ pub(super) fn by_key(text: &'static str, key: &ClaimKey) -> Bound {
         .bind(key.key.clone())
 }
 
-pub(super) fn claim_row(c: &Columns<'_>) -> Read<ClaimRow> {
-    let state = match (c.text(4)?.as_str(), c.text_or_null(5)?) {
-        ("in-flight", None) => ClaimState::InFlight,
-        ("unanswered", None) => ClaimState::Unanswered,
-        ("done", Some(answer)) => ClaimState::Done { answer },
-        _ => return Err(c.corrupt(4, "state and answer do not agree")),
-    };
-    Ok(ClaimRow {
-        key: ClaimKey {
-            tenant: TenantId(c.uuid(0)?),
-            principal: c.hash(1)?,
-            key: c.text(2)?,
-        },
-        body: c.hash(3)?,
-        state,
-        attempt: c.u32(6)?,
-        log: LogId(c.uuid(7)?),
-        index: c.u64(8)?,
-        expires: c.micros(9)?,
-    })
-}
-
 fn key_of(claim: &ClaimWrite) -> ClaimKey {
     match claim {
         ClaimWrite::First(row) | ClaimWrite::Again(row) => row.key.clone(),
         ClaimWrite::Settle { key, .. } => key.clone(),
-    }
-}
-
-fn state_columns(state: ClaimState) -> (&'static str, Option<String>) {
-    match state {
-        ClaimState::InFlight => ("in-flight", None),
-        ClaimState::Done { answer } => ("done", Some(answer)),
-        ClaimState::Unanswered => ("unanswered", None),
     }
 }

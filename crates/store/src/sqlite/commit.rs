@@ -4,10 +4,12 @@
 //! Order: what may refuse comes first (guards, effects, claims, heads), then the rows that cannot.
 
 use super::errors::Stop;
-use super::log::{by_log, kind_name, stored};
+use super::log::{by_log, stored};
 use super::many::many;
 use super::writer::{Write, Writer};
 use super::{Bound, claims, keys, nodes, revocation, service, tenants};
+use crate::consistent::{self, Close};
+use crate::rows::kind_name;
 use crate::sql::log as text;
 use countersign_core::ports::rows::{LeafRow, OpenAuthorisation, SubtreeRow};
 use countersign_core::ports::store::{Commit, CommitError, Effect, Guard, LogWrite};
@@ -41,63 +43,10 @@ pub(super) async fn commit(
     now: Micros,
     commit: Commit,
 ) -> Result<(), CommitError> {
-    let closes = check(&commit).map_err(|(log, what)| {
-        // A mistake of the caller's, met as doubt about the head is: drop it, load it anew.
-        tracing::error!(%log, what, "a commit that contradicts itself was refused");
-        CommitError::HeadMoved { log }
-    })?;
+    let closes = consistent::check(&commit)?;
     let mut write = writer.begin("commit").await?;
     let result = apply(&mut write, node, now, commit, closes).await;
     write.finish(result).await
-}
-
-/// An authorisation that gets its outcome, with the tenant its log belongs to.
-struct Close {
-    tenant: TenantId,
-    log: LogId,
-    index: u64,
-}
-
-/// Checks what can be checked without the database: each log once, sizes that add up, opened
-/// authorisations among the new leaves, closed ones in logs that get their outcome leaf here.
-fn check(commit: &Commit) -> Result<Vec<Close>, (LogId, &'static str)> {
-    let mut logs = HashMap::with_capacity(commit.writes.len());
-    for write in &commit.writes {
-        let grown = write.old_size.checked_add(write.leaves.len() as u64);
-        if grown != Some(write.new_size) || i64::try_from(write.new_size).is_err() {
-            return Err((write.log, "sizes and leaves do not add up"));
-        }
-        if logs.insert(write.log, write).is_some() {
-            return Err((write.log, "a log is written twice"));
-        }
-    }
-    for open in &commit.opens {
-        let fits = logs.get(&open.log).is_some_and(|write| {
-            write.tenant == open.tenant
-                && (write.old_size..write.new_size).contains(&open.index)
-                && open.claim.as_ref().is_none_or(|c| c.tenant == open.tenant)
-        });
-        if !fits {
-            return Err((open.log, "an authorisation is opened without its leaf"));
-        }
-    }
-    let mut seen = HashSet::with_capacity(commit.closes.len());
-    let mut closes = Vec::with_capacity(commit.closes.len());
-    for &(log, index) in &commit.closes {
-        let write = logs
-            .get(&log)
-            .filter(|write| !write.leaves.is_empty() && index < write.new_size)
-            .ok_or((log, "an authorisation is closed without an outcome leaf"))?;
-        if !seen.insert((log, index)) {
-            return Err((log, "an authorisation is closed twice"));
-        }
-        closes.push(Close {
-            tenant: write.tenant,
-            log,
-            index,
-        });
-    }
-    Ok(closes)
 }
 
 async fn apply(

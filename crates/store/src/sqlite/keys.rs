@@ -1,13 +1,13 @@
 //! Signers, keys, certificates, orders.
 
 use super::SqliteStore;
-use super::decode::Columns;
 use super::errors::Stop;
 use super::tenants::{by_tenant, changed, conflict, to_json};
 use super::writer::Write;
+use crate::rows::{certificate_row, key_row, order_row, order_state_name, signer_row};
 use crate::sql::keys as text;
 use async_trait::async_trait;
-use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, OrderState, SignerRow};
+use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, SignerRow};
 use countersign_core::ports::store::{KeyStore, Read};
 use countersign_core::{KeyId, KeyState, OrderId, SignerLabel, TenantId};
 
@@ -217,77 +217,6 @@ pub(super) async fn put_order(
     changed(rows, item, || {
         format!("an order {} exists for another key", row.id)
     })
-}
-
-fn signer_row(c: &Columns<'_>) -> Read<SignerRow> {
-    Ok(SignerRow {
-        tenant: TenantId(c.uuid(0)?),
-        label: c.parsed(1)?,
-        algorithm: c.parsed(2)?,
-        created: c.micros(3)?,
-    })
-}
-
-fn key_row(c: &Columns<'_>) -> Read<KeyRow> {
-    Ok(KeyRow {
-        tenant: TenantId(c.uuid(0)?),
-        id: KeyId(c.uuid(1)?),
-        signer: c.parsed(2)?,
-        algorithm: c.parsed(3)?,
-        state: c.parsed(4)?,
-        spki: c.bytes(5)?,
-        facts: c.json(6)?,
-        appraisal: c.text_or_null(7)?,
-        created: c.micros(8)?,
-    })
-}
-
-fn certificate_row(c: &Columns<'_>) -> Read<CertificateRow> {
-    Ok(CertificateRow {
-        tenant: TenantId(c.uuid(0)?),
-        key: KeyId(c.uuid(1)?),
-        sha256: c.hash(2)?,
-        chain: unpack_chain(&c.bytes(3)?).ok_or_else(|| c.corrupt(3, "not a chain"))?,
-        not_before: c.micros(4)?,
-        not_after: c.micros(5)?,
-        serial: c.text(6)?,
-        installed: c.micros(7)?,
-    })
-}
-
-pub(super) fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
-    Ok(OrderRow {
-        tenant: TenantId(c.uuid(0)?),
-        id: OrderId(c.uuid(1)?),
-        key: KeyId(c.uuid(2)?),
-        ca: c.text(3)?,
-        reference: c.text_or_null(4)?,
-        state: c.word(5, &ORDER_STATES, order_state_name)?,
-        csr: c.bytes_or_null(6)?,
-        statement: c.bytes_or_null(7)?,
-        problem: c.text_or_null(8)?,
-        created: c.micros(9)?,
-        updated: c.micros(10)?,
-        next_poll: c.micros_or_null(11)?,
-    })
-}
-
-const ORDER_STATES: [OrderState; 5] = [
-    OrderState::Exported,
-    OrderState::Opened,
-    OrderState::Submitted,
-    OrderState::Installed,
-    OrderState::Refused,
-];
-
-const fn order_state_name(state: OrderState) -> &'static str {
-    match state {
-        OrderState::Exported => "exported",
-        OrderState::Opened => "opened",
-        OrderState::Submitted => "submitted",
-        OrderState::Installed => "installed",
-        OrderState::Refused => "refused",
-    }
 }
 
 /// Each certificate as u32 big-endian length and DER. (PostgreSQL has arrays of bytes.)

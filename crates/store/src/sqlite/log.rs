@@ -1,16 +1,14 @@
 //! The logs: flushes and reads. Writing is in `commit`.
 
-use super::decode::Columns;
 use super::errors::Stop;
 use super::tenants::by_tenant;
 use super::writer::Writer;
 use super::{Bound, SqliteStore, claims, commit, nodes, sql};
+use crate::rows::{claim_row, head_row, open_row, without_gap};
 use crate::sql::log as text;
 use async_trait::async_trait;
-use countersign_core::ports::rows::{ClaimKey, ClaimRow, LogHead, LogKind, OpenAuthorisation};
-use countersign_core::ports::store::{
-    Commit, CommitError, Flush, LogStore, Moved, Read, StoreError, Wanted,
-};
+use countersign_core::ports::rows::{ClaimKey, ClaimRow, LogHead, OpenAuthorisation};
+use countersign_core::ports::store::{Commit, CommitError, Flush, LogStore, Moved, Read, Wanted};
 use countersign_core::{LogId, Micros, NodeId, TenantId};
 use std::sync::Arc;
 
@@ -121,12 +119,8 @@ impl LogStore for SqliteStore {
     }
 
     async fn claim(&self, key: &ClaimKey) -> Read<Option<ClaimRow>> {
-        self.read_one(
-            "claims",
-            claims::by_key(text::CLAIM, key),
-            claims::claim_row,
-        )
-        .await
+        self.read_one("claims", claims::by_key(text::CLAIM, key), claim_row)
+            .await
     }
 
     async fn forget_expired(&self, now: Micros) -> Result<u64, CommitError> {
@@ -180,69 +174,8 @@ pub(super) fn stored(n: u64) -> Result<i64, Stop> {
         .map_err(|_| Stop::Refused(CommitError::Unavailable(format!("it cannot hold {n}"))))
 }
 
-/// The word in the database.
-pub(super) const fn kind_name(kind: LogKind) -> &'static str {
-    match kind {
-        LogKind::Key => "key",
-        LogKind::Tenant => "tenant",
-    }
-}
-
 /// `None` where `from` lies beyond all that can be stored.
 fn range(text: &'static str, tenant: TenantId, log: LogId, from: u64, count: u32) -> Option<Bound> {
     let from = i64::try_from(from).ok()?;
     Some(by_log(text, tenant, log).bind(from).bind(i64::from(count)))
-}
-
-/// Drops the indices once they are known to follow each other from `from`.
-fn without_gap<T>(table: &'static str, from: u64, rows: Vec<(u64, T)>) -> Read<Vec<T>> {
-    rows.into_iter()
-        .zip(from..)
-        .map(|((index, value), expected)| {
-            if index == expected {
-                Ok(value)
-            } else {
-                Err(StoreError::Corrupt {
-                    table,
-                    detail: format!("index {expected} is missing"),
-                })
-            }
-        })
-        .collect()
-}
-
-fn head_row(c: &Columns<'_>) -> Read<LogHead> {
-    Ok(LogHead {
-        tenant: TenantId(c.uuid(0)?),
-        log: LogId(c.uuid(1)?),
-        kind: c.word(2, &[LogKind::Key, LogKind::Tenant], kind_name)?,
-        origin: c.text(3)?,
-        size: c.u64(4)?,
-        frontier: c.bytes(5)?,
-        checkpoint: c.text(6)?,
-        last_time: c.micros(7)?,
-        epoch: c.u64(8)?,
-        writer: NodeId(c.uuid(9)?),
-    })
-}
-
-fn open_row(c: &Columns<'_>) -> Read<OpenAuthorisation> {
-    let tenant = TenantId(c.uuid(0)?);
-    let claim = match (c.hash_or_null(5)?, c.text_or_null(6)?) {
-        (Some(principal), Some(key)) => Some(ClaimKey {
-            tenant,
-            principal,
-            key,
-        }),
-        (None, None) => None,
-        _ => return Err(c.corrupt(5, "half a claim")),
-    };
-    Ok(OpenAuthorisation {
-        tenant,
-        log: LogId(c.uuid(1)?),
-        index: c.u64(2)?,
-        node: NodeId(c.uuid(3)?),
-        epoch: c.u64(4)?,
-        claim,
-    })
 }

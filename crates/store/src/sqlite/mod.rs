@@ -18,8 +18,9 @@ mod writer;
 
 pub use open::OpenError;
 
+use crate::columns::Columns;
 use countersign_core::ports::store::Read;
-use decode::Columns;
+use decode::SqliteCells;
 use sqlx::SqlitePool;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments};
@@ -82,7 +83,7 @@ impl SqliteStore {
         self.rows_read
             .fetch_add(rows.len() as u64, Ordering::Relaxed);
         rows.iter()
-            .map(|row| decode(&Columns::new(table, row)))
+            .map(|row| decode(&Columns::new(table, &SqliteCells(row))))
             .collect()
     }
 

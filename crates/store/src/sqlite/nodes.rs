@@ -1,9 +1,9 @@
 //! Runs of countersignd. Here there is one at a time: it holds the lock of the file.
 
-use super::decode::Columns;
 use super::errors::Stop;
 use super::writer::Write;
 use super::{SqliteStore, sql};
+use crate::rows::node_row;
 use crate::sql::nodes as text;
 use async_trait::async_trait;
 use countersign_core::ports::rows::NodeRow;
@@ -108,14 +108,4 @@ pub(super) async fn alive(write: &mut Write<'_>, node: NodeId) -> Result<(), Sto
     } else {
         Err(CommitError::Buried.into())
     }
-}
-
-fn node_row(c: &Columns<'_>) -> Read<NodeRow> {
-    Ok(NodeRow {
-        node: NodeId(c.uuid(0)?),
-        name: c.text(1)?,
-        joined: c.micros(2)?,
-        until: c.micros(3)?,
-        ended: c.micros_or_null(4)?,
-    })
 }

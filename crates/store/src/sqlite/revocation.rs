@@ -2,7 +2,7 @@
 
 use super::decode::Columns;
 use super::errors::Stop;
-use super::keys::order_row;
+use crate::rows::order_row;
 use super::tenants::{by_tenant, changed, conflict};
 use super::writer::Write;
 use super::{Bound, SqliteStore, sql};

@@ -1,10 +1,10 @@
 //! Seen tokens, service keys, bootstrap, probe.
 
-use super::decode::Columns;
 use super::errors::Stop;
 use super::tenants::{by_tenant, conflict};
 use super::writer::Write;
 use super::{SqliteStore, sql};
+use crate::rows::service_key_row;
 use crate::sql::service as text;
 use async_trait::async_trait;
 use countersign_core::ports::rows::ServiceKeyRow;
@@ -102,14 +102,4 @@ pub(super) async fn use_bootstrap(
             "no bootstrap credential was ever offered".to_owned()
         },
     ))
-}
-
-fn service_key_row(c: &Columns<'_>) -> Read<ServiceKeyRow> {
-    Ok(ServiceKeyRow {
-        purpose: c.text(0)?,
-        public: c.bytes(1)?,
-        wrapped: c.bytes(2)?,
-        created: c.micros(3)?,
-        retired: c.micros_or_null(4)?,
-    })
 }

@@ -1,14 +1,14 @@
 //! Tenants, issuers, members, grants.
 
-use super::decode::Columns;
 use super::errors::Stop;
 use super::writer::Write;
 use super::{Bound, SqliteStore, sql};
+use crate::rows::{grant_row, issuer_kind_name, issuer_row, member_row, role, tenant_row};
 use crate::sql::tenants as text;
 use async_trait::async_trait;
 use countersign_core::ports::hsm::TokenFacts;
 use countersign_core::ports::rows::{
-    GrantRow, IssuerKind, IssuerRow, MemberRow, OPERATOR_REALM, Role, TenantPolicy, TenantRow,
+    GrantRow, IssuerRow, MemberRow, OPERATOR_REALM, Role, TenantPolicy, TenantRow,
 };
 use countersign_core::ports::store::{CommitError, Read, TenantStore};
 use countersign_core::{GrantId, SignerLabel, TenantId, TenantName};
@@ -242,70 +242,4 @@ fn member(text: &'static str, row: &MemberRow) -> Bound {
         .bind(row.issuer.clone())
         .bind(row.subject.clone())
         .bind(row.role.as_str())
-}
-
-fn tenant_row(c: &Columns<'_>) -> Read<TenantRow> {
-    Ok(TenantRow {
-        id: TenantId(c.uuid(0)?),
-        name: c.parsed(1)?,
-        policy: TenantPolicy {
-            allow_software: c.bool(2)?,
-            require_mfa: c.bool(3)?,
-        },
-        version: c.u64(4)?,
-        token: c.json_or_null(5)?,
-        created: c.micros(6)?,
-    })
-}
-
-fn issuer_row(c: &Columns<'_>) -> Read<IssuerRow> {
-    Ok(IssuerRow {
-        tenant: TenantId(c.uuid(0)?),
-        issuer: c.text(1)?,
-        kind: c.word(
-            2,
-            &[IssuerKind::People, IssuerKind::Pipelines],
-            issuer_kind_name,
-        )?,
-        audience: c.text(3)?,
-        max_token_age_s: c.u32(4)?,
-        mfa_amr: c.json(5)?,
-        mfa_acr: c.json(6)?,
-        ca_pem: c.text_or_null(7)?,
-        client_id: c.text_or_null(8)?,
-    })
-}
-
-fn member_row(c: &Columns<'_>) -> Read<MemberRow> {
-    Ok(MemberRow {
-        tenant: TenantId(c.uuid(0)?),
-        issuer: c.text(1)?,
-        subject: c.text(2)?,
-        role: role(c, 3)?,
-    })
-}
-
-fn grant_row(c: &Columns<'_>) -> Read<GrantRow> {
-    Ok(GrantRow {
-        tenant: TenantId(c.uuid(0)?),
-        id: GrantId(c.uuid(1)?),
-        signer: c.parsed(2)?,
-        json: c.text(3)?,
-        created: c.micros(4)?,
-    })
-}
-
-fn role(c: &Columns<'_>, i: usize) -> Read<Role> {
-    c.word(
-        i,
-        &[Role::Operator, Role::Admin, Role::Auditor],
-        Role::as_str,
-    )
-}
-
-const fn issuer_kind_name(kind: IssuerKind) -> &'static str {
-    match kind {
-        IssuerKind::People => "people",
-        IssuerKind::Pipelines => "pipelines",
-    }
 }

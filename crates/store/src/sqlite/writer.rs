@@ -7,9 +7,10 @@
 //! place empty, and the next write makes a new connection.
 
 use super::Bound;
-use super::decode::Columns;
+use super::decode::SqliteCells;
 use super::errors::{self, Stop};
 use super::sql;
+use crate::columns::Columns;
 use countersign_core::ports::store::{CommitError, Read};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -105,7 +106,7 @@ impl Write<'_> {
             .fetch_add(rows.len() as u64, Ordering::Relaxed);
         let decoded: Read<Vec<T>> = rows
             .iter()
-            .map(|row| decode(&Columns::new(table, row)))
+            .map(|row| decode(&Columns::new(table, &SqliteCells(row))))
             .collect();
         Ok(decoded?)
     }

@@ -1,98 +1,41 @@
 //! What every implementation of the storage ports keeps. Written against the traits alone; a
-//! database joins by an [`Empty`] and one line of `conformance!`.
+//! database joins by an [`Empty`].
 
 use crate::conformance_status::*;
+use crate::databases::{Empty, on_both};
 use crate::model::*;
 use countersign_core::ports::rows::*;
 use countersign_core::ports::store::*;
 use countersign_core::{GrantId, KeyState, Micros, NodeId, TenantId};
 use std::slice::from_ref;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// A database that is empty at first.
-pub trait Empty {
-    type Store: Store;
-    async fn empty() -> Self;
-    /// Ends all connections and opens the same database anew.
-    async fn reopen(self) -> Self;
-    fn store(&self) -> &Arc<Self::Store>;
-}
-
-macro_rules! conformance {
-    ($database:ty: $($behaviour:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                super::$behaviour::<$database>().await;
-            }
-        )*
-    };
-}
-
-mod sqlite {
-    use super::Empty;
-    use countersign_store::SqliteStore;
-    use std::sync::Arc;
-
-    struct Sqlite {
-        folder: tempfile::TempDir,
-        store: Arc<SqliteStore>,
-    }
-
-    impl Empty for Sqlite {
-        type Store = SqliteStore;
-
-        async fn empty() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let store = SqliteStore::open(&folder.path().join("db"), true).await;
-            Self {
-                folder,
-                store: Arc::new(store.unwrap()),
-            }
-        }
-
-        async fn reopen(self) -> Self {
-            Arc::into_inner(self.store).unwrap().close().await;
-            let store = SqliteStore::open(&self.folder.path().join("db"), false).await;
-            Self {
-                folder: self.folder,
-                store: Arc::new(store.unwrap()),
-            }
-        }
-
-        fn store(&self) -> &Arc<SqliteStore> {
-            &self.store
-        }
-    }
-
-    conformance!(Sqlite:
-        everything_written_is_read_back_after_reopening
-        lists_are_in_the_order_promised
-        a_log_grows_and_is_created_once
-        a_fork_is_refused
-        an_origin_is_never_reused
-        an_epoch_never_falls
-        a_flush_tells_what_others_wrote
-        a_buried_node_writes_nothing
-        a_moved_guard_voids_the_decision
-        effects_move_the_version_on
-        claims_are_taken_once
-        claims_are_tried_again_and_settled
-        effects_conflict_by_name
-        a_failing_item_leaves_nothing
-        a_token_is_new_exactly_once
-        open_authorisations_are_the_deads_and_end_with_their_outcome
-        a_commit_that_contradicts_itself_is_refused
-        what_expired_is_forgotten_and_no_more
-        the_operator_is_registered_once
-        service_keys_are_added_by_one_node
-        a_flush_of_many_is_one_commit
-        a_status_is_followed_set_and_read_back
-        a_list_is_claimed_once_and_never_goes_back
-        certificates_are_walked_in_the_order_of_their_ends
-        submitted_orders_wait_for_one_node
-    );
+on_both! {
+    everything_written_is_read_back_after_reopening
+    lists_are_in_the_order_promised
+    a_log_grows_and_is_created_once
+    a_fork_is_refused
+    an_origin_is_never_reused
+    an_epoch_never_falls
+    a_flush_tells_what_others_wrote
+    a_buried_node_writes_nothing
+    a_moved_guard_voids_the_decision
+    effects_move_the_version_on
+    claims_are_taken_once
+    claims_are_tried_again_and_settled
+    effects_conflict_by_name
+    a_failing_item_leaves_nothing
+    a_token_is_new_exactly_once
+    open_authorisations_are_the_deads_and_end_with_their_outcome
+    a_commit_that_contradicts_itself_is_refused
+    what_expired_is_forgotten_and_no_more
+    the_operator_is_registered_once
+    service_keys_are_added_by_one_node
+    a_flush_of_many_is_one_commit
+    a_status_is_followed_set_and_read_back
+    a_list_is_claimed_once_and_never_goes_back
+    certificates_are_walked_in_the_order_of_their_ends
+    submitted_orders_wait_for_one_node
 }
 
 async fn everything_written_is_read_back_after_reopening<E: Empty>() {

@@ -1,6 +1,6 @@
 //! Part of the conformance suite: certificate status, revocation lists, orders that wait.
 
-use crate::conformance::Empty;
+use crate::databases::Empty;
 use crate::model::*;
 use countersign_core::ports::revocation::*;
 use countersign_core::ports::rows::*;

@@ -1,14 +1,16 @@
 //! The promises of the storage ports, tested from outside.
 //!
-//! `conformance` is written against the traits alone and runs once per database; the other files
-//! are about faults and growth of the database they name.
+//! `conformance`, `neighbours` and `scale` are written against the traits alone and run on each
+//! database; the other files are about faults of the database they name.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conformance;
 mod conformance_status;
 mod crash;
+mod databases;
 mod model;
 mod neighbours;
+mod postgres;
 mod postgres_schema;
 mod scale;

@@ -1,12 +1,12 @@
 //! Invariant 4, no neighbour: two tenants that differ in nothing but their ids, everything asked
 //! crosswise. What is another's is the same as what is not there.
 
+use crate::databases::{Empty, Postgres, Sqlite};
 use crate::model::*;
 use countersign_core::KeyState;
 use countersign_core::ports::rows::{ClaimKey, TenantPolicy};
 use countersign_core::ports::store::*;
 use countersign_core::{LogId, NodeId, TenantId};
-use countersign_store::SqliteStore;
 use proptest::prelude::*;
 
 /// What of the two tenants is made at random.
@@ -35,24 +35,31 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_of_a_neighbour_is_ever_seen(case in case()) {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(two_tenants(case));
+    fn nothing_of_a_neighbour_is_ever_seen_on_sqlite(case in case()) {
+        run(two_tenants::<Sqlite>(case));
+    }
+
+    #[test]
+    fn nothing_of_a_neighbour_is_ever_seen_on_postgres(case in case()) {
+        run(two_tenants::<Postgres>(case));
     }
 }
 
-async fn two_tenants(case: Case) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("db"), true)
-        .await
-        .unwrap();
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+async fn two_tenants<E: Empty>(case: Case) {
+    let db = E::empty().await;
+    let store = &**db.store();
     let node = NodeId::new();
     let both = [Everything::named("acme"), Everything::named("bolt")];
     for ((it, leaves), claims) in both.iter().zip(case.leaves).zip(&case.claims) {
-        let (_, mut log) = it.create(&store, node).await;
+        let (_, mut log) = it.create(store, node).await;
         let first = log.size();
         let claims = claims.iter().enumerate();
         let flush = Commit {
@@ -63,20 +70,20 @@ async fn two_tenants(case: Case) {
             opens: vec![it.open(dead(), first)],
             ..Commit::default()
         };
-        commit(&store, node, flush).await.unwrap();
+        commit(store, node, flush).await.unwrap();
     }
-    let before = picture(&store, &both).await;
+    let before = picture(store, &both).await;
     for (owner, asker) in [(0, 1), (1, 0)] {
         let mine: ClaimKeys<'_> = (&case.claims[asker], &case.claims[owner]);
-        reads_nothing(&store, &both[owner], &both[asker], case.from, mine).await;
-        writes_nothing(&store, node, &both[owner], &both[asker]).await;
+        reads_nothing(store, &both[owner], &both[asker], case.from, mine).await;
+        writes_nothing(store, node, &both[owner], &both[asker]).await;
     }
     // A tenant that does not exist sees as much of either as they of each other.
     let nobody = Everything::named("nobody");
     for owner in &both {
-        reads_nothing(&store, owner, &nobody, case.from, (&[], &[])).await;
+        reads_nothing(store, owner, &nobody, case.from, (&[], &[])).await;
     }
-    assert_eq!(picture(&store, &both).await, before);
+    assert_eq!(picture(store, &both).await, before);
 }
 
 /// Claim keys of the asker and of the owner.
@@ -84,7 +91,7 @@ type ClaimKeys<'a> = (&'a [String], &'a [String]);
 
 /// Everything that can be asked with the asker's id and the owner's names.
 async fn reads_nothing(
-    s: &SqliteStore,
+    s: &impl Store,
     owner: &Everything,
     asker: &Everything,
     from: u64,
@@ -175,7 +182,7 @@ async fn reads_nothing(
 }
 
 /// Every write that names the owner's things under the asker's id is refused.
-async fn writes_nothing(s: &SqliteStore, node: NodeId, owner: &Everything, asker: &Everything) {
+async fn writes_nothing(s: &impl Store, node: NodeId, owner: &Everything, asker: &Everything) {
     let me = asker.id();
     let key = owner.key.id;
     for log in [LogId::from(owner.id()), LogId::from(key)] {
@@ -241,7 +248,7 @@ async fn writes_nothing(s: &SqliteStore, node: NodeId, owner: &Everything, asker
 }
 
 /// All that both have.
-async fn picture(s: &SqliteStore, both: &[Everything]) -> String {
+async fn picture(s: &impl Store, both: &[Everything]) -> String {
     let mut all = String::new();
     for it in both {
         let id = it.id();

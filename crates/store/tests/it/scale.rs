@@ -1,5 +1,6 @@
 //! What grows with what. A million leaves take some seconds to write and nothing to come back to.
 
+use crate::databases::{Empty, on_both};
 use crate::model::*;
 use countersign_core::NodeId;
 use countersign_core::ports::rows::{ClaimState, LeafRow};
@@ -23,29 +24,31 @@ fn leaf(bytes: Vec<u8>, details: Option<&str>) -> LeafRow {
     }
 }
 
-#[tokio::test]
-async fn a_million_leaves_are_appended_to_and_started_from_by_their_right_edge() {
-    const LEAVES: u64 = 1_000_000;
+on_both! {
+    many_leaves_are_appended_to_and_started_from_by_their_right_edge
+}
+
+async fn many_leaves_are_appended_to_and_started_from_by_their_right_edge<E: Empty>() {
+    let many = E::MANY_LEAVES;
     let same = leaf(b"a leaf like all others".to_vec(), None);
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder).await;
+    let db = E::empty().await;
     let (it, node) = (Everything::named("acme"), NodeId::new());
-    let (_, mut log) = it.create(&store, node).await;
+    let (_, mut log) = it.create(&**db.store(), node).await;
     let began = Instant::now();
-    while log.size() < LEAVES {
-        let count = (LEAVES - log.size()).min(8192);
+    while log.size() < many {
+        let count = (many - log.size()).min(8192);
         let rows = (0..count).map(|_| same.clone()).collect();
-        commit(&store, node, writes([log.append_rows(rows)]))
+        commit(&**db.store(), node, writes([log.append_rows(rows)]))
             .await
             .unwrap();
     }
-    println!("{LEAVES} leaves written in {:?}", began.elapsed());
-    store.close().await;
+    println!("{many} leaves written in {:?}", began.elapsed());
 
     let began = Instant::now();
-    let store = open(&folder).await;
+    let db = db.reopen().await;
+    let store = &**db.store();
     let head = store.head(it.id(), log.id).await.unwrap().unwrap();
-    assert_eq!(head.size, LEAVES);
+    assert_eq!(head.size, many);
     let mut log = Log::at(&head);
     let guard = Guard {
         tenant: it.id(),
@@ -53,25 +56,26 @@ async fn a_million_leaves_are_appended_to_and_started_from_by_their_right_edge()
     };
     let authorise = Commit {
         guards: vec![guard],
-        opens: vec![it.open(dead(), LEAVES)],
-        claims: vec![(0, ClaimWrite::First(it.claim("a", LEAVES)))],
+        opens: vec![it.open(dead(), many)],
+        claims: vec![(0, ClaimWrite::First(it.claim("a", many)))],
         ..writes([log.append(1)])
     };
-    commit(&store, node, authorise).await.unwrap();
-    let rows = store.rows_read();
+    commit(store, node, authorise).await.unwrap();
+    let rows = db.rows_read();
     println!(
         "opened and appended in {:?}, {rows} rows read",
         began.elapsed()
     );
-    // The head, the tenant's version, and that the node is alive.
-    assert_eq!(rows, 3);
+    // The head (PostgreSQL looks again when it holds it), the tenant's version, that the node is
+    // alive and what it was told of the time, what was done: whatever the size of the log.
+    assert!(rows <= 6, "{rows}");
 
     let outcome = Commit {
-        closes: vec![(log.id, LEAVES)],
+        closes: vec![(log.id, many)],
         ..writes([log.append(1)])
     };
-    commit(&store, node, outcome).await.unwrap();
-    assert_eq!(store.rows_read(), 4, "the outcome reads that the node is alive");
+    commit(store, node, outcome).await.unwrap();
+    assert!(db.rows_read() <= 9, "{}", db.rows_read());
     // A proof of the newest leaf from the stored hashes: a few tiles' worth, not the log.
     for level in 0..=2 {
         let at = (log.size() >> (8 * level)) & !255;
@@ -80,8 +84,8 @@ async fn a_million_leaves_are_appended_to_and_started_from_by_their_right_edge()
             .await
             .unwrap();
     }
-    assert!(store.rows_read() < 3 * 256, "{}", store.rows_read());
-    let last = store.leaves(it.id(), log.id, LEAVES - 1, 1).await.unwrap();
+    assert!(db.rows_read() < 3 * 256, "{}", db.rows_read());
+    let last = store.leaves(it.id(), log.id, many - 1, 1).await.unwrap();
     assert_eq!(last, [same.bytes]);
 }
 

@@ -1,0 +1,258 @@
+//! Rows as both databases give them (the columns are in the order of the statements in `sql/`), and
+//! the words that stand in them.
+
+use crate::columns::Columns;
+use countersign_core::ports::rows::{
+    CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerKind, IssuerRow, KeyRow,
+    LogHead, LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, OrderState, Role,
+    ServiceKeyRow, SignerRow, TenantPolicy, TenantRow,
+};
+use countersign_core::ports::store::{Read, StoreError};
+use countersign_core::{GrantId, KeyId, LogId, NodeId, OrderId, TenantId};
+
+pub(crate) fn tenant_row(c: &Columns<'_>) -> Read<TenantRow> {
+    Ok(TenantRow {
+        id: TenantId(c.uuid(0)?),
+        name: c.parsed(1)?,
+        policy: TenantPolicy {
+            allow_software: c.bool(2)?,
+            require_mfa: c.bool(3)?,
+        },
+        version: c.u64(4)?,
+        token: c.json_or_null(5)?,
+        created: c.micros(6)?,
+    })
+}
+
+pub(crate) fn issuer_row(c: &Columns<'_>) -> Read<IssuerRow> {
+    Ok(IssuerRow {
+        tenant: TenantId(c.uuid(0)?),
+        issuer: c.text(1)?,
+        kind: c.word(
+            2,
+            &[IssuerKind::People, IssuerKind::Pipelines],
+            issuer_kind_name,
+        )?,
+        audience: c.text(3)?,
+        max_token_age_s: c.u32(4)?,
+        mfa_amr: c.json(5)?,
+        mfa_acr: c.json(6)?,
+        ca_pem: c.text_or_null(7)?,
+        client_id: c.text_or_null(8)?,
+    })
+}
+
+pub(crate) fn member_row(c: &Columns<'_>) -> Read<MemberRow> {
+    Ok(MemberRow {
+        tenant: TenantId(c.uuid(0)?),
+        issuer: c.text(1)?,
+        subject: c.text(2)?,
+        role: role(c, 3)?,
+    })
+}
+
+pub(crate) fn role(c: &Columns<'_>, i: usize) -> Read<Role> {
+    c.word(
+        i,
+        &[Role::Operator, Role::Admin, Role::Auditor],
+        Role::as_str,
+    )
+}
+
+pub(crate) fn grant_row(c: &Columns<'_>) -> Read<GrantRow> {
+    Ok(GrantRow {
+        tenant: TenantId(c.uuid(0)?),
+        id: GrantId(c.uuid(1)?),
+        signer: c.parsed(2)?,
+        json: c.text(3)?,
+        created: c.micros(4)?,
+    })
+}
+
+pub(crate) fn signer_row(c: &Columns<'_>) -> Read<SignerRow> {
+    Ok(SignerRow {
+        tenant: TenantId(c.uuid(0)?),
+        label: c.parsed(1)?,
+        algorithm: c.parsed(2)?,
+        created: c.micros(3)?,
+    })
+}
+
+pub(crate) fn key_row(c: &Columns<'_>) -> Read<KeyRow> {
+    Ok(KeyRow {
+        tenant: TenantId(c.uuid(0)?),
+        id: KeyId(c.uuid(1)?),
+        signer: c.parsed(2)?,
+        algorithm: c.parsed(3)?,
+        state: c.parsed(4)?,
+        spki: c.bytes(5)?,
+        facts: c.json(6)?,
+        appraisal: c.text_or_null(7)?,
+        created: c.micros(8)?,
+    })
+}
+
+pub(crate) fn certificate_row(c: &Columns<'_>) -> Read<CertificateRow> {
+    Ok(CertificateRow {
+        tenant: TenantId(c.uuid(0)?),
+        key: KeyId(c.uuid(1)?),
+        sha256: c.hash(2)?,
+        chain: c.chain(3)?,
+        not_before: c.micros(4)?,
+        not_after: c.micros(5)?,
+        serial: c.text(6)?,
+        installed: c.micros(7)?,
+    })
+}
+
+pub(crate) fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
+    Ok(OrderRow {
+        tenant: TenantId(c.uuid(0)?),
+        id: OrderId(c.uuid(1)?),
+        key: KeyId(c.uuid(2)?),
+        ca: c.text(3)?,
+        reference: c.text_or_null(4)?,
+        state: c.word(5, &ORDER_STATES, order_state_name)?,
+        csr: c.bytes_or_null(6)?,
+        statement: c.bytes_or_null(7)?,
+        problem: c.text_or_null(8)?,
+        created: c.micros(9)?,
+        updated: c.micros(10)?,
+    })
+}
+
+pub(crate) fn head_row(c: &Columns<'_>) -> Read<LogHead> {
+    Ok(LogHead {
+        tenant: TenantId(c.uuid(0)?),
+        log: LogId(c.uuid(1)?),
+        kind: c.word(2, &[LogKind::Key, LogKind::Tenant], kind_name)?,
+        origin: c.text(3)?,
+        size: c.u64(4)?,
+        frontier: c.bytes(5)?,
+        checkpoint: c.text(6)?,
+        last_time: c.micros(7)?,
+        epoch: c.u64(8)?,
+        writer: NodeId(c.uuid(9)?),
+    })
+}
+
+pub(crate) fn open_row(c: &Columns<'_>) -> Read<OpenAuthorisation> {
+    let tenant = TenantId(c.uuid(0)?);
+    let claim = match (c.hash_or_null(5)?, c.text_or_null(6)?) {
+        (Some(principal), Some(key)) => Some(ClaimKey {
+            tenant,
+            principal,
+            key,
+        }),
+        (None, None) => None,
+        _ => return Err(c.corrupt(5, "half a claim")),
+    };
+    Ok(OpenAuthorisation {
+        tenant,
+        log: LogId(c.uuid(1)?),
+        index: c.u64(2)?,
+        node: NodeId(c.uuid(3)?),
+        epoch: c.u64(4)?,
+        claim,
+    })
+}
+
+pub(crate) fn claim_row(c: &Columns<'_>) -> Read<ClaimRow> {
+    let state = match (c.text(4)?.as_str(), c.text_or_null(5)?) {
+        ("in-flight", None) => ClaimState::InFlight,
+        ("unanswered", None) => ClaimState::Unanswered,
+        ("done", Some(answer)) => ClaimState::Done { answer },
+        _ => return Err(c.corrupt(4, "state and answer do not agree")),
+    };
+    Ok(ClaimRow {
+        key: ClaimKey {
+            tenant: TenantId(c.uuid(0)?),
+            principal: c.hash(1)?,
+            key: c.text(2)?,
+        },
+        body: c.hash(3)?,
+        state,
+        attempt: c.u32(6)?,
+        log: LogId(c.uuid(7)?),
+        index: c.u64(8)?,
+        expires: c.micros(9)?,
+    })
+}
+
+/// The columns `state` and `answer`.
+pub(crate) fn state_columns(state: ClaimState) -> (&'static str, Option<String>) {
+    match state {
+        ClaimState::InFlight => ("in-flight", None),
+        ClaimState::Done { answer } => ("done", Some(answer)),
+        ClaimState::Unanswered => ("unanswered", None),
+    }
+}
+
+pub(crate) fn service_key_row(c: &Columns<'_>) -> Read<ServiceKeyRow> {
+    Ok(ServiceKeyRow {
+        purpose: c.text(0)?,
+        public: c.bytes(1)?,
+        wrapped: c.bytes(2)?,
+        created: c.micros(3)?,
+        retired: c.micros_or_null(4)?,
+    })
+}
+
+pub(crate) fn node_row(c: &Columns<'_>) -> Read<NodeRow> {
+    Ok(NodeRow {
+        node: NodeId(c.uuid(0)?),
+        name: c.text(1)?,
+        joined: c.micros(2)?,
+        until: c.micros(3)?,
+        ended: c.micros_or_null(4)?,
+    })
+}
+
+/// Drops the indices once they are known to follow each other from `from`.
+pub(crate) fn without_gap<T>(table: &'static str, from: u64, rows: Vec<(u64, T)>) -> Read<Vec<T>> {
+    rows.into_iter()
+        .zip(from..)
+        .map(|((index, value), expected)| {
+            if index == expected {
+                Ok(value)
+            } else {
+                Err(StoreError::Corrupt {
+                    table,
+                    detail: format!("index {expected} is missing"),
+                })
+            }
+        })
+        .collect()
+}
+
+pub(crate) const fn kind_name(kind: LogKind) -> &'static str {
+    match kind {
+        LogKind::Key => "key",
+        LogKind::Tenant => "tenant",
+    }
+}
+
+pub(crate) const fn issuer_kind_name(kind: IssuerKind) -> &'static str {
+    match kind {
+        IssuerKind::People => "people",
+        IssuerKind::Pipelines => "pipelines",
+    }
+}
+
+const ORDER_STATES: [OrderState; 5] = [
+    OrderState::Exported,
+    OrderState::Opened,
+    OrderState::Submitted,
+    OrderState::Installed,
+    OrderState::Refused,
+];
+
+pub(crate) const fn order_state_name(state: OrderState) -> &'static str {
+    match state {
+        OrderState::Exported => "exported",
+        OrderState::Opened => "opened",
+        OrderState::Submitted => "submitted",
+        OrderState::Installed => "installed",
+        OrderState::Refused => "refused",
+    }
+}
