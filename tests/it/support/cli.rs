@@ -2,8 +2,9 @@
 
 use super::{Stack, program, text};
 use serde_json::Value;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 /// Runs `countersign` with a home, a server and perhaps a tenant of its own.
 #[derive(Clone)]
@@ -57,11 +58,12 @@ impl Cli {
         command
     }
 
-    /// Starts it, its output in pipes.
-    pub fn spawn<S: AsRef<str>>(&self, args: &[S]) -> Child {
+    /// Starts it, what it says on both streams in files: a full pipe would stop it.
+    pub fn spawn<S: AsRef<str>>(&self, args: &[S], stdout: &Path, stderr: &Path) -> Child {
+        let file = |path: &Path| File::create(path).expect("a file for its words");
         self.command(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(file(stdout))
+            .stderr(file(stderr))
             .spawn()
             .expect("countersign runs")
     }

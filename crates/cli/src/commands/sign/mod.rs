@@ -173,6 +173,8 @@ impl Sign {
             }
             .go()
         };
+        // The session may have been renewed since.
+        let client = session.client().map_or(client, |(c, _)| c);
         let split = remember(context, &job, &client, &outcomes);
         let summary = Summary::of(&outcomes);
         if context.global.json {
