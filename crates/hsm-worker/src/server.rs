@@ -321,6 +321,11 @@ fn check_sign<'a>(
     request: SignRequest,
 ) -> Result<Checked<'a>, WorkerError> {
     failpoint::hit("worker.before-check");
+    // Another node may have destroyed it; the module may not have noticed.
+    if worker.dir.shared() && !worker.dir.binding(request.key).exists() {
+        worker.logs.forget(request.key);
+        return Err(WorkerError::NoSuchKey);
+    }
     let log = worker.logs.get(token, request.tenant, request.key)?;
     let mut log = lock(&log);
     log.log.check_open(request.index, &request.leaf)?;
