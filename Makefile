@@ -6,6 +6,7 @@ SHELL := /bin/bash
 # failpoints, which release builds refuse to contain.
 TEST_FEATURES := countersign-server/failpoints,countersign-hsm-worker/failpoints
 SECONDS ?= 30
+CONTRACT_SECONDS ?= 150
 MINUTES ?= 1
 
 .PHONY: help
@@ -35,6 +36,12 @@ test: ## Everything CI runs: style, lints, bans, unit, property and end-to-end t
 	cargo build --locked --workspace --bins --examples --features $(TEST_FEATURES)
 	cargo test --locked --workspace --no-fail-fast --features $(TEST_FEATURES)
 	scripts/demo.sh target/debug
+
+.PHONY: contract
+contract: ## schemathesis against a running service: 2xx per operation (SEED=n repeats a run, CONTRACT_SECONDS=150)
+	@scripts/need.sh test
+	cargo build --locked --workspace --bins --features $(TEST_FEATURES)
+	SEED=$(SEED) CONTRACT_SECONDS=$(CONTRACT_SECONDS) cargo test --locked --workspace --features $(TEST_FEATURES) --test it contract:: -- --nocapture
 
 .PHONY: bench
 bench: ## Signatures a second of the whole service beside raw C_Sign loops (release build)

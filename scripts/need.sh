@@ -56,6 +56,8 @@ if [ "$what" = test ]; then
     done
     ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 || missing+=(libtpm2-pkcs11-1)
     ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* >/dev/null 2>&1 || missing+=(libtss2-tcti-swtpm0)
+    # schemathesis gets a folder of its own.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
     # They start servers of their own from these programs (crates/testkit/src/postgres).
     have_postgres || missing+=(postgresql)

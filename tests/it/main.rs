@@ -4,6 +4,7 @@
 mod architecture;
 mod batches;
 mod content;
+mod contract;
 mod crash;
 mod docs;
 mod enrolment;

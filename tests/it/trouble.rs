@@ -431,7 +431,7 @@ fn oversized_bodies_are_refused_by_size() {
     let raw = stack.raw();
     let big = vec![b'{'; 70_000];
     let paths = ["/v1/tenants", "/v1/bootstrap"];
-    stack.tenant("oversized");
+    stack.let_in(&stack.tenant("oversized"), "oversized", REPOSITORY);
     let token = stack.service_token("oversized", REPOSITORY);
     for path in paths {
         let answer = raw.send("POST", path, Some(&token), Some(&big), &[]);

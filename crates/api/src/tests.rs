@@ -1,4 +1,6 @@
 use super::*;
+use crate::description::operations;
+use crate::problem::Kind;
 
 /// `UPDATE_OPENAPI=1 cargo test -p countersign-api openapi` rewrites the file.
 #[test]
@@ -20,20 +22,18 @@ fn every_operation_is_described_and_guarded() {
     assert!(spec.paths.paths.len() >= 25, "{}", spec.paths.paths.len());
     for (path, item) in &mut spec.paths.paths {
         assert!(!path.contains('*'), "{path}");
-        for operation in operations(item) {
+        for (_, operation) in operations(item) {
             assert!(
                 operation.summary.as_ref().is_some_and(|s| s.len() > 5),
                 "{path}"
             );
+            // Every status has its own entry: "default" would allow any.
             assert!(
-                operation.responses.responses.contains_key("default"),
+                !operation.responses.responses.contains_key("default"),
                 "{path}"
             );
-            assert_eq!(
-                operation.security.is_some(),
-                !PUBLIC.contains(&path.as_str()),
-                "{path}"
-            );
+            let open = operation.security.as_ref().is_some_and(Vec::is_empty);
+            assert_eq!(open, PUBLIC.contains(&path.as_str()), "{path}");
             for name in path.split('/').filter_map(|s| s.strip_prefix('{')) {
                 let name = name.trim_end_matches('}');
                 assert!(
@@ -47,4 +47,20 @@ fn every_operation_is_described_and_guarded() {
             }
         }
     }
+}
+
+#[test]
+fn every_problem_code_is_described() {
+    let text = openapi_text();
+    for kind in Kind::ALL {
+        let row = kind.row();
+        assert!(
+            text.contains(&format!("`{}`: {}", row.code, row.title)),
+            "{}",
+            row.code
+        );
+    }
+    let spec: serde_json::Value = serde_json::from_str(text).unwrap();
+    let codes = &spec["components"]["schemas"]["ProblemDocument"]["properties"]["code"]["enum"];
+    assert_eq!(codes.as_array().map(Vec::len), Some(Kind::ALL.len()));
 }

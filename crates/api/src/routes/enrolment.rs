@@ -45,10 +45,11 @@ pub struct SubjectBody {
     #[schema(example = "ACME GmbH")]
     pub organization: String,
     /// ISO 3166 two-letter country.
-    #[schema(example = "DE")]
+    #[schema(example = "DE", min_length = 2, max_length = 2)]
     pub country: String,
     /// Locality.
     #[serde(default)]
+    #[schema(example = "Berlin")]
     pub locality: Option<String>,
     /// State or province.
     #[serde(default)]
@@ -72,6 +73,7 @@ impl From<SubjectBody> for CertificateSubject {
 #[serde(deny_unknown_fields)]
 pub struct CsrBody {
     /// The CA it is for: the statement names it, and no other CA should take it.
+    #[schema(example = "ca.example", min_length = 1, max_length = 1024)]
     pub ca_audience: String,
     /// The CA's own order reference, where it gave one.
     #[serde(default)]
@@ -106,6 +108,7 @@ pub struct CsrAnswer {
 #[serde(deny_unknown_fields)]
 pub struct OrderBody {
     /// Name of the CA in the configuration.
+    #[schema(example = "demo")]
     pub ca: String,
     /// Who the certificate is for.
     pub subject: SubjectBody,
@@ -139,6 +142,10 @@ pub struct Order {
 #[serde(deny_unknown_fields)]
 pub struct ChainBody {
     /// PEM, leaf first.
+    #[schema(
+        max_length = 262144,
+        example = "-----BEGIN CERTIFICATE-----\nMIIC…\n-----END CERTIFICATE-----\n"
+    )]
     pub chain_pem: String,
 }
 

@@ -30,17 +30,23 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 pub struct NewGrantBody {
     /// Which of the tenant's signers.
-    #[schema(value_type = String, example = "release")]
+    #[schema(value_type = String, example = "release", min_length = 1, max_length = 63, pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")]
     pub signer: SignerLabel,
     /// The issuer's exact `iss`.
+    #[schema(
+        example = "https://token.actions.githubusercontent.com",
+        min_length = 1,
+        max_length = 1024
+    )]
     pub issuer: String,
     /// Claims and their exact values; a name that starts with `/` is a JSON pointer.
+    #[schema(example = json!({"repository_id": "4711", "environment": "release"}))]
     pub claims: BTreeMap<String, String>,
     /// `authenticode`, `cms`, `raw-digest`.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, example = json!(["authenticode", "cms"]), min_items = 1)]
     pub content_types: BTreeSet<String>,
     /// `sha-256`, `sha-384`, `sha-512`.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<String>, example = json!(["sha-256"]), min_items = 1)]
     pub digest_algorithms: BTreeSet<HashAlgorithm>,
     /// Not before (RFC 3339).
     #[serde(default, with = "optional_time")]
@@ -97,9 +103,13 @@ pub struct Warning {
 #[serde(deny_unknown_fields)]
 pub struct ExplainBody {
     /// An ID token. It is not used up, and may be expired.
+    #[schema(
+        example = "eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.eyJpc3MiOiJodHRwczovL2NpLmV4YW1wbGUifQ.AAAA",
+        max_length = 16384
+    )]
     pub token: String,
     /// Which signer.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "release", min_length = 1, max_length = 63, pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")]
     pub signer: SignerLabel,
     /// What would be signed, if known.
     #[serde(default)]

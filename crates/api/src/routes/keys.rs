@@ -140,9 +140,17 @@ fn with_news(mut key: Key, news: Option<CertificateNews>) -> Key {
 #[serde(deny_unknown_fields)]
 pub struct KeyEventBody {
     /// `suspend`, `resume`, `retire`, `compromise` or `destroy`.
-    #[schema(example = "suspend")]
+    #[schema(
+        example = "suspend",
+        pattern = "^(suspend|resume|retire|compromise|destroy)$"
+    )]
     pub event: String,
     /// Why; it stands in the tenant's log.
+    #[schema(
+        example = "laptop of the build team lost",
+        min_length = 1,
+        max_length = 1024
+    )]
     pub reason: String,
 }
 

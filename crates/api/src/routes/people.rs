@@ -30,28 +30,41 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 pub struct IssuerSpecBody {
     /// Exact `iss`.
-    #[schema(example = "https://token.actions.githubusercontent.com")]
+    #[schema(
+        example = "https://token.actions.githubusercontent.com",
+        min_length = 1,
+        max_length = 1024
+    )]
     pub issuer: String,
     /// `people` (roles from the members) or `pipelines` (grants alone).
-    #[schema(example = "pipelines")]
+    #[schema(example = "pipelines", pattern = "^(people|pipelines)$")]
     pub kind: String,
     /// The one audience accepted: specific to this service and tenant.
-    #[schema(example = "https://sign.example.com/acme")]
+    #[schema(
+        example = "https://sign.example.com/acme",
+        min_length = 1,
+        max_length = 1024
+    )]
     pub audience: String,
     /// Oldest token accepted, by `iat`, in seconds; 600 if left out.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 86400)]
     pub max_token_age_s: Option<u32>,
     /// `amr` values that count as a second factor; `["mfa"]` if left out.
     #[serde(default)]
+    #[schema(max_items = 16)]
     pub mfa_amr: Option<Vec<String>>,
     /// `acr` values that count as a second factor; none if left out.
     #[serde(default)]
+    #[schema(max_items = 16)]
     pub mfa_acr: Option<Vec<String>>,
     /// PEM roots for the issuer's TLS, where the system's do not do.
     #[serde(default)]
+    #[schema(max_length = 65536)]
     pub ca_pem: Option<String>,
     /// Public OAuth client id, for the device flow.
     #[serde(default)]
+    #[schema(min_length = 1, max_length = 1024)]
     pub client_id: Option<String>,
 }
 
@@ -105,11 +118,17 @@ pub struct Issuer {
 #[serde(deny_unknown_fields)]
 pub struct Member {
     /// `iss`.
+    #[schema(
+        example = "https://login.example.com",
+        min_length = 1,
+        max_length = 1024
+    )]
     pub issuer: String,
     /// `sub`.
+    #[schema(example = "248289761001", min_length = 1, max_length = 1024)]
     pub subject: String,
     /// `admin` or `auditor`.
-    #[schema(example = "admin")]
+    #[schema(example = "auditor", pattern = "^(admin|auditor)$")]
     pub role: String,
 }
 

@@ -26,10 +26,10 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 pub struct NewSignerBody {
     /// Name within the tenant.
-    #[schema(value_type = String, example = "release")]
+    #[schema(value_type = String, example = "release", min_length = 1, max_length = 63, pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")]
     pub signer: SignerLabel,
     /// Algorithm of its keys: `ec-p256`, `ec-p384`, `rsa-3072`, `rsa-4096`.
-    #[schema(value_type = String, example = "ec-p256")]
+    #[schema(value_type = String, example = "ec-p256", pattern = "^(ec-p256|ec-p384|rsa-3072|rsa-4096)$")]
     pub algorithm: KeyAlgorithm,
 }
 

@@ -27,8 +27,8 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTenantBody {
-    /// 1 to 63 of a-z, 0-9 and '-'; unique.
-    #[schema(value_type = String, example = "acme")]
+    /// 1 to 63 of a-z, 0-9 and '-', beginning with a letter, ending with no hyphen; unique.
+    #[schema(value_type = String, example = "acme", min_length = 1, max_length = 63, pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")]
     pub name: TenantName,
     /// Its first admin.
     #[serde(default)]
@@ -49,8 +49,14 @@ pub struct NewTenantBody {
 #[serde(deny_unknown_fields)]
 pub struct PersonBody {
     /// `iss`.
+    #[schema(
+        example = "https://login.example.com",
+        min_length = 1,
+        max_length = 1024
+    )]
     pub issuer: String,
     /// `sub`.
+    #[schema(example = "248289761001", min_length = 1, max_length = 1024)]
     pub subject: String,
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn routes() -> OpenApiRouter<Api> {
 #[serde(deny_unknown_fields)]
 pub struct BootstrapBody {
     /// The one-time credential from its file.
+    #[schema(max_length = 1024)]
     pub credential: String,
     /// Exact `iss` of the operators' identity provider.
     pub issuer: String,
@@ -110,13 +111,17 @@ async fn bootstrap(
 #[serde(deny_unknown_fields)]
 pub struct TokenForm {
     /// `urn:ietf:params:oauth:grant-type:token-exchange`.
+    #[schema(example = "urn:ietf:params:oauth:grant-type:token-exchange")]
     pub grant_type: String,
     /// The ID token.
+    #[schema(max_length = 16384)]
     pub subject_token: String,
     /// `urn:ietf:params:oauth:token-type:id_token` or `…:jwt`.
+    #[schema(example = "urn:ietf:params:oauth:token-type:id_token")]
     pub subject_token_type: String,
     /// Name of the tenant; the operator's realm if left out.
     #[serde(default)]
+    #[schema(example = "acme", max_length = 63)]
     pub tenant: Option<String>,
     /// Signers the service token shall be bound to, separated by spaces.
     #[serde(default)]

@@ -1,0 +1,79 @@
+//! The contract: schemathesis asks every operation of openapi.json, with real tokens of every role,
+//! real ids and whatever it makes up, and judges each answer by the document. No 500, no answer
+//! outside the schema, and no operation that never succeeds (tests/contract/).
+
+use crate::support::judges::cms_request;
+use crate::support::{JOB_AUDIENCE, PEOPLE_AUDIENCE, REPOSITORY, Stack, program, text};
+use countersign_core::HashAlgorithm;
+use serde_json::json;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn schemathesis_finds_nothing_that_the_document_does_not_say() {
+    let stack = Stack::start();
+    let admin = stack.tenant("acme");
+    let other = stack.tenant("globex");
+    drop(other);
+    let key = stack.signer(&admin, "acme/release", "ec-p256");
+    admin.ok(&["signers", "create", "acme/spare", "--algorithm", "ec-p256"]);
+    let people = stack.people.url();
+    admin.ok(&[
+        "members",
+        "add",
+        "--issuer",
+        people,
+        "--subject",
+        "acme-auditor",
+        "--role",
+        "auditor",
+    ]);
+    let shown = admin.json(&["keys", "show", &key]);
+    let grants = admin.json(&["grants", "list"]);
+    let folder = stack.folder("contract");
+    let counts = folder.join("counts.json");
+    let world = json!({
+        "folder": folder, "counts": counts,
+        "url": stack.url(), "ca_file": stack.ca_file(),
+        "testkit": program("countersign-testkit"),
+        "people": people, "people_state": stack.path("people"), "people_audience": PEOPLE_AUDIENCE,
+        "platform": stack.platform.url(), "platform_state": stack.path("platform"),
+        "job_audience": JOB_AUDIENCE, "repository": REPOSITORY,
+        "tenant": "acme", "signer": "release", "spare": "spare",
+        "admin": "acme-admin", "auditor": "acme-auditor",
+        "stranger": "globex-admin", "other_tenant": "globex",
+        "grant": grants[0]["id"],
+        "ids": {"tenant": "acme", "signer": "release", "key": key, "log": key, "path": "0/000.p/1",
+            "order": shown["orders"][0]["id"], "grant": grants[0]["id"]},
+        "signature_body": cms_request(b"schemathesis", HashAlgorithm::Sha256),
+        "never": {
+            "POST /v1/bootstrap": "once in a deployment's life: tests/it/support bootstraps every service",
+            "POST /v1/tenants/{tenant}/keys/{key}/certificate":
+                "a CA's chain for this key's own request: tests/it/enrolment/by_hand.rs",
+        },
+    });
+    let file = folder.join("world.json");
+    std::fs::write(&file, world.to_string()).expect("world.json");
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let installed = Command::new(root.join("scripts/schemathesis.sh"))
+        .output()
+        .expect("schemathesis.sh runs");
+    assert!(
+        installed.status.success(),
+        "schemathesis cannot be installed: {}",
+        String::from_utf8_lossy(&installed.stderr)
+    );
+    let python = root.join(String::from_utf8_lossy(&installed.stdout).trim());
+    let out = Command::new(python)
+        .arg(root.join("tests/contract/run.py"))
+        .arg(text(&file))
+        .output()
+        .expect("python runs");
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    // Cargo shows it with --nocapture (`make contract`), or where the test fails.
+    println!("{said}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "the contract is broken: see above");
+    let log = stack.server_log();
+    assert!(!log.contains("a handler panicked"), "a handler panicked");
+}
