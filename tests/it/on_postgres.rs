@@ -34,7 +34,10 @@ fn a_job_signs_on_postgres_through_crashes_of_service_and_server() {
     server.resume().expect("back");
     let began = Instant::now();
     while sign("back.exe").is_err() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not go on");
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not go on"
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
 
@@ -44,8 +47,15 @@ fn a_job_signs_on_postgres_through_crashes_of_service_and_server() {
     let job = stack.job("next-job", REPOSITORY);
     let file = copy_exe(&folder, "again.exe", "t64.exe");
     let began = Instant::now();
-    while job.run(&["sign", "--signer", "acme/release", &text(&file)]).code != 0 {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not go on");
+    while job
+        .run(&["sign", "--signer", "acme/release", &text(&file)])
+        .code
+        != 0
+    {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "it does not go on"
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
     let admin = stack.person("acme-admin", Some("acme"));

@@ -272,7 +272,7 @@ impl Postgres {
     /// [`Error::Tool`] with PostgreSQL's words.
     pub fn psql_as(&self, role: &str, database: &str, text: &str) -> Result<String> {
         let mut psql = self.programs.command("psql", &self.dir);
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h"])
+        psql.args(["-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h"])
             .arg(&self.dir)
             .args(["-U", role, "-d", database, "-c", text]);
         programs::run(&mut psql)
@@ -336,7 +336,10 @@ impl Postgres {
         programs::signal(signal, &children);
         child.wait().map_err(at("postgres"))?;
         *server = None;
-        Ok(())
+        // The next one cannot start while one of these holds the shared memory.
+        wait_until("the end of postgres", START, || {
+            children.iter().all(|pid| !programs::runs(*pid))
+        })
     }
 
     /// Returns when the server has ended by itself.

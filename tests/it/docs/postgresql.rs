@@ -40,7 +40,11 @@ fn the_page_about_postgresql_is_run_from_top_to_bottom() {
     let mut ran = 0;
     for block in page.blocks.iter().filter(|b| b.language == "sh") {
         assert_eq!(block.skip, None, "line {}", block.line);
-        script.push_str(&format!("echo \"### line {}\"\n{}", block.line, real(&block.text)));
+        script.push_str(&format!(
+            "echo \"### line {}\"\n{}",
+            block.line,
+            real(&block.text)
+        ));
         ran += 1;
     }
     assert!(ran >= 6, "only {ran} blocks");

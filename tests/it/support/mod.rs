@@ -604,8 +604,15 @@ pub fn move_to_postgres(service: &Path, url: &str, owner_url: &str) {
     let section = format!("\n[database]\nurl = \"{url}\"\n\n[log]\n");
     std::fs::write(&config, text.replacen("\n[log]\n", &section, 1)).expect("configuration");
     let credential = service.join("bootstrap-credential");
-    for entry in std::fs::read_dir(service.join("data")).expect("data").flatten() {
-        if entry.file_name().to_string_lossy().starts_with("countersign.db") {
+    for entry in std::fs::read_dir(service.join("data"))
+        .expect("data")
+        .flatten()
+    {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("countersign.db")
+        {
             std::fs::remove_file(entry.path()).expect("the file's database");
         }
     }

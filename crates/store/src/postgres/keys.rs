@@ -28,10 +28,10 @@ acting! {
 /// Two statements for what SQLite does in one: under row-level security an `ON CONFLICT DO UPDATE`
 /// that meets another tenant's row is an error, not a row left alone.
 const UPDATE_ORDER: &str = "UPDATE orders SET ca = $4, reference = $5, state = $6, csr = $7, \
-    statement = $8, problem = $9, updated = $11 \
+    statement = $8, problem = $9, updated = $10 \
     WHERE tenant_id = $1 AND order_id = $2 AND key_id = $3";
 const INSERT_ORDER: &str = "INSERT INTO orders \
-    (tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, created, updated) \
+    (tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, updated, created) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
 
 #[async_trait]
@@ -195,7 +195,9 @@ pub(super) async fn put_order(write: &mut Write, item: usize, row: OrderRow) -> 
     if write.execute(order(UPDATE_ORDER, &row)).await? == 1 {
         return Ok(());
     }
-    let rows = write.execute(order(INSERT_ORDER, &row)).await?;
+    let rows = write
+        .execute(order(INSERT_ORDER, &row).bind(row.created.0))
+        .await?;
     changed(rows, item, || {
         format!("an order {} exists for another key", row.id)
     })
@@ -211,6 +213,5 @@ fn order(text: &'static str, row: &OrderRow) -> Bound {
         .bind(row.csr.clone())
         .bind(row.statement.clone())
         .bind(row.problem.clone())
-        .bind(row.created.0)
         .bind(row.updated.0)
 }

@@ -1,6 +1,6 @@
 //! Statements and their plans. What the store does is in `tests/it`.
 
-use super::{commit, flush, keys, log, tenants};
+use super::{PostgresStore, Settings, commit, flush, keys, log, tenants};
 use countersign_testkit::postgres::{Database, Postgres};
 
 const SCHEMA: &str = include_str!("../../../../migrations/postgres/0001_schema.sql");
@@ -99,6 +99,38 @@ fn every_part_of_a_flush_is_sound_alone_and_with_all_others() {
         );
         if parts.count_ones() <= 2 || parts.count_zeros() <= 1 {
             plan(server, &database, text);
+        }
+    }
+}
+
+/// Where one node alone is served without synchronous commit, what it acknowledges is on the
+/// server's disk all the same; elsewhere the server's own word is kept.
+#[tokio::test]
+async fn no_connection_of_ours_commits_without_waiting() {
+    let server = Postgres::shared().unwrap();
+    for (word, single_node, ours) in [
+        ("off", true, "local"),
+        ("remote_write", true, "remote_write"),
+        ("on", false, "on"),
+        ("remote_apply", false, "remote_apply"),
+    ] {
+        let database = server.database().unwrap();
+        let set = format!(
+            "ALTER ROLE {} SET synchronous_commit = {word}",
+            database.owner
+        );
+        server.psql("postgres", &set).unwrap();
+        let settings = Settings {
+            single_node,
+            ..Settings::new(&database.owner_url).unwrap()
+        };
+        PostgresStore::create(&settings).await.unwrap();
+        let store = PostgresStore::open(settings).await.unwrap();
+        for connections in [&store.callers, &store.own] {
+            let query = super::sql("SELECT current_setting('synchronous_commit')");
+            let rows = connections.read(query).await.unwrap();
+            let found: String = sqlx::Row::get(&rows[0], 0);
+            assert_eq!(found, ours, "{word}");
         }
     }
 }

@@ -128,6 +128,13 @@ pub(super) fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Whether a process is there and is more than a zombie.
+pub(super) fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
+}
+
 /// Debian's package makes a user for it; elsewhere any user without rights will do.
 fn unprivileged() -> Result<(u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").map_err(at("/etc/passwd"))?;
