@@ -157,15 +157,28 @@ fn every_configuration_key_has_its_row() {
     let source =
         std::fs::read_to_string(root().join("crates/server/src/config.rs")).expect("config.rs");
     let code = source.split("impl Config").next().unwrap_or_default();
+    let revocation = std::fs::read_to_string(root().join("crates/server/src/config/revocation.rs"))
+        .expect("revocation.rs");
+    let of_revocation = revocation.split("impl Default").next().unwrap_or_default();
     let mut keys: BTreeSet<&str> = BTreeSet::new();
-    for line in code.lines().filter_map(|l| l.strip_prefix("    pub ")) {
+    let lines = code.lines().chain(of_revocation.lines());
+    for line in lines.filter_map(|l| l.strip_prefix("    pub ")) {
         if let Some((name, _)) = line.split_once(':') {
             keys.insert(name);
         }
     }
     // Tables of the file: their keys have the rows.
     for table in [
-        "tls", "database", "node", "hsm", "cas", "oidc", "limits", "log",
+        "tls",
+        "database",
+        "node",
+        "hsm",
+        "cas",
+        "revocation",
+        "mirror",
+        "oidc",
+        "limits",
+        "log",
     ] {
         assert!(keys.remove(table), "{table}");
     }

@@ -258,6 +258,7 @@ async fn a_worker_that_others_started_is_only_connected_to() {
             scheme: request.scheme,
             digest: request.digest,
             tbs_salt: request.tbs_salt,
+            trace: None,
         };
         pool.sign(tenant, order).await
     };

@@ -50,12 +50,18 @@ labels! {
         NoKey = "no-key",
         /// The certificate is not valid now.
         CertificateOutsideValidity = "certificate-outside-validity",
+        /// The certificate was revoked.
+        CertificateRevoked = "certificate-revoked",
+        /// Whether it was revoked is not known, recently enough.
+        CertificateStatusUnknown = "certificate-status-unknown",
         /// The same request is under way.
         IdempotencyInFlight = "idempotency-in-flight",
         /// The idempotency key was another request's.
         IdempotencyMismatch = "idempotency-mismatch",
         /// Contradicts what is there.
         Conflict = "conflict",
+        /// A tenant has as many as it may.
+        Limit = "limit",
         /// A field is wrong.
         Invalid = "invalid",
         /// The life cycle has no such step.
@@ -132,10 +138,8 @@ labels! {
     pub enum CertificateLabel {
         /// Ends soon.
         NearEnd = "near-end",
-        /// Has ended.
-        Ended = "ended",
-        /// Revoked, or its status is older than may be.
-        Unusable = "unusable",
+        /// Its list of revocations could not be had, or judged, at the last look.
+        ListFailing = "list-failing",
     }
 }
 
@@ -219,6 +223,9 @@ impl From<&SigningError> for RefusalReason {
             SigningError::KeyNotActive { .. } => Self::KeyNotActive,
             SigningError::NoKey => Self::NoKey,
             SigningError::CertificateOutsideValidity { .. } => Self::CertificateOutsideValidity,
+            SigningError::CertificateRevoked { .. } => Self::CertificateRevoked,
+            SigningError::CertificateStatusUnknown { .. } => Self::CertificateStatusUnknown,
+            SigningError::Limit { .. } => Self::Limit,
             SigningError::IdempotencyInFlight => Self::IdempotencyInFlight,
             SigningError::IdempotencyMismatch => Self::IdempotencyMismatch,
             SigningError::Conflict { .. } => Self::Conflict,
@@ -525,7 +532,7 @@ impl Report for Measures {
         to.metric(
             "countersign_certificates",
             Type::Gauge,
-            "Certificates of active keys that need attention, by state.",
+            "What needs attention: certificates near their end, revocation lists that cannot be had.",
         );
         for (which, gauge) in CertificateLabel::ALL.iter().zip(&self.certificates.0) {
             #[allow(clippy::cast_precision_loss, reason = "exact up to 2^53")]

@@ -25,7 +25,6 @@ pub(crate) struct SignerSnapshot {
     pub signer: SignerRow,
     /// The key that signs, with its certificate.
     pub active: Option<(KeyRow, Arc<CertificateRow>)>,
-    pub active: Option<(KeyRow, Arc<CertificateRow>)>,
     /// What is known of that certificate; without an active key, of the newest key's.
     pub known: Option<Known>,
     /// Where there is no active key: the state of the newest.

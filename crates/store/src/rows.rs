@@ -2,6 +2,7 @@
 //! the words that stand in them.
 
 use crate::columns::Columns;
+use countersign_core::ports::revocation::{CertificateStatus, ListId, ListRow, StatusRow};
 use countersign_core::ports::rows::{
     CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerKind, IssuerRow, KeyRow,
     LogHead, LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, OrderState, Role,
@@ -118,6 +119,44 @@ pub(crate) fn order_row(c: &Columns<'_>) -> Read<OrderRow> {
         problem: c.text_or_null(8)?,
         created: c.micros(9)?,
         updated: c.micros(10)?,
+        next_poll: c.micros_or_null(11)?,
+    })
+}
+
+pub(crate) fn status_row(c: &Columns<'_>) -> Read<StatusRow> {
+    let list = match (c.hash_or_null(5)?, c.text_or_null(6)?) {
+        (Some(issuer), Some(urls)) => Some(ListId { issuer, urls }),
+        (None, None) => None,
+        _ => return Err(c.corrupt(6, "half a list")),
+    };
+    Ok(StatusRow {
+        tenant: TenantId(c.uuid(0)?),
+        key: KeyId(c.uuid(1)?),
+        sha256: c.hash(2)?,
+        serial: c.text(3)?,
+        not_after: c.micros(4)?,
+        list,
+        status: c.word(7, &CertificateStatus::ALL, CertificateStatus::as_str)?,
+        since: c.micros(8)?,
+        checked: c.micros_or_null(9)?,
+        revoked_at: c.micros_or_null(10)?,
+        reason: c.text_or_null(11)?,
+        warned: c.bool(12)?,
+    })
+}
+
+pub(crate) fn list_row(c: &Columns<'_>) -> Read<ListRow> {
+    Ok(ListRow {
+        id: ListId {
+            issuer: c.hash(0)?,
+            urls: c.text(1)?,
+        },
+        certificate: c.bytes(2)?,
+        next_poll: c.micros(3)?,
+        good: c.micros_or_null(4)?,
+        this_update: c.micros_or_null(5)?,
+        number: c.bytes_or_null(6)?,
+        problem: c.text_or_null(7)?,
     })
 }
 

@@ -22,6 +22,7 @@ pub(crate) use lists::follow;
 pub use status::CertificateNews;
 pub(crate) use status::{Freshness, Known, moment};
 
+use crate::measures::CertificateLabel;
 use crate::Service;
 use countersign_core::Micros;
 use std::collections::HashMap;
@@ -158,6 +159,10 @@ impl Service {
             ending,
             at: self.clock().now(),
         };
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let gauges = &self.measures().certificates;
+        gauges.set(CertificateLabel::NearEnd, count(health.ending));
+        gauges.set(CertificateLabel::ListFailing, count(health.lists_failing));
         *self
             .certificate_health_cell()
             .lock()

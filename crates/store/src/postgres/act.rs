@@ -23,7 +23,8 @@ pub(super) fn as_directory(text: &str) -> String {
     )
 }
 
-/// The statement over all tenants' authorisations without outcome, or what expired.
+/// The statement over what the service itself looks after, whosever it is: authorisations without
+/// outcome, what expired, certificates that are looked up or end, orders that wait.
 pub(super) fn as_housekeeping(text: &str) -> String {
     gated(
         text,

@@ -2,7 +2,7 @@
 
 use super::connections::Write;
 use super::errors::Stop;
-use super::{keys, service, tenants};
+use super::{keys, revocation, service, tenants};
 use countersign_core::Micros;
 use countersign_core::ports::store::{CommitError, Effect};
 
@@ -21,9 +21,21 @@ pub(super) async fn apply(
         Effect::CreateTenant(row) => tenants::create_tenant(write, item, row).await,
         Effect::PutOrder(row) => keys::put_order(write, item, *row).await,
         Effect::UseBootstrap => service::use_bootstrap(write, item, now).await,
+        Effect::FollowCertificate(row, issuer) => {
+            revocation::follow(write, item, *row, issuer).await
+        }
+        Effect::MarkEnding(tenant, key, sha256) => {
+            revocation::mark_ending(write, item, tenant, key, sha256).await
+        }
+        Effect::SetCertificateStatus { from, row } => {
+            revocation::set_status(write, item, from, *row).await
+        }
         Effect::SetPolicy(tenant, policy) => tenants::set_policy(write, tenant, policy).await,
         Effect::SetToken(tenant, facts) => tenants::set_token(write, item, tenant, &facts).await,
         Effect::PutIssuer(row) => tenants::put_issuer(write, row).await,
+        Effect::RemoveIssuer(tenant, issuer) => {
+            tenants::remove_issuer(write, item, tenant, &issuer).await
+        }
         Effect::AddMember(row) => tenants::add_member(write, item, &row).await,
         Effect::RemoveMember(row) => tenants::remove_member(write, item, &row).await,
         Effect::CreateSigner(row) => keys::create_signer(write, item, &row).await,

@@ -17,10 +17,13 @@ use countersign_core::{KeyId, KeyState, OrderId, SignerLabel, TenantId};
 acting! {
     SIGNER = for_tenant(text::SIGNER);
     SIGNERS = for_tenant(text::SIGNERS);
+    COUNT_SIGNERS = for_tenant(text::COUNT_SIGNERS);
+    COUNT_KEYS = for_tenant(text::COUNT_KEYS);
     KEY = for_tenant(text::KEY);
     KEYS_OF = for_tenant(text::KEYS_OF);
     KEYS = for_tenant(text::KEYS);
     CERTIFICATE = for_tenant(text::CERTIFICATE);
+    CERTIFICATE_NAMED = for_tenant(text::CERTIFICATE_NAMED);
     ORDER = for_tenant(text::ORDER);
     ORDERS_OF = for_tenant(text::ORDERS_OF);
 }
@@ -28,17 +31,29 @@ acting! {
 /// Two statements for what SQLite does in one: under row-level security an `ON CONFLICT DO UPDATE`
 /// that meets another tenant's row is an error, not a row left alone.
 const UPDATE_ORDER: &str = "UPDATE orders SET ca = $4, reference = $5, state = $6, csr = $7, \
-    statement = $8, problem = $9, updated = $10 \
+    statement = $8, problem = $9, updated = $10, next_poll = $11 \
     WHERE tenant_id = $1 AND order_id = $2 AND key_id = $3";
 const INSERT_ORDER: &str = "INSERT INTO orders \
-    (tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, updated, created) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
+    (tenant_id, order_id, key_id, ca, reference, state, csr, statement, problem, updated, next_poll, \
+    created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
 
 #[async_trait]
 impl KeyStore for PostgresStore {
     async fn signer(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Option<SignerRow>> {
         let query = by_tenant(&SIGNER, tenant).bind(signer.as_str().to_owned());
         self.read_one("signers", query, signer_row).await
+    }
+
+    async fn count_signers(&self, tenant: TenantId) -> Read<u64> {
+        let query = by_tenant(&COUNT_SIGNERS, tenant);
+        let n = self.read_one("signers", query, |c| c.u64(0)).await?;
+        Ok(n.unwrap_or_default())
+    }
+
+    async fn count_keys(&self, tenant: TenantId) -> Read<u64> {
+        let query = by_tenant(&COUNT_KEYS, tenant);
+        let n = self.read_one("keys", query, |c| c.u64(0)).await?;
+        Ok(n.unwrap_or_default())
     }
 
     async fn signers(&self, tenant: TenantId) -> Read<Vec<SignerRow>> {
@@ -62,6 +77,18 @@ impl KeyStore for PostgresStore {
 
     async fn certificate(&self, tenant: TenantId, key: KeyId) -> Read<Option<CertificateRow>> {
         let query = by_tenant(&CERTIFICATE, tenant).bind(key.0);
+        self.read_one("certificates", query, certificate_row).await
+    }
+
+    async fn certificate_named(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        sha256: [u8; 32],
+    ) -> Read<Option<CertificateRow>> {
+        let query = by_tenant(&CERTIFICATE_NAMED, tenant)
+            .bind(key.0)
+            .bind(sha256.to_vec());
         self.read_one("certificates", query, certificate_row).await
     }
 
@@ -214,4 +241,5 @@ fn order(text: &'static str, row: &OrderRow) -> Bound {
         .bind(row.statement.clone())
         .bind(row.problem.clone())
         .bind(row.updated.0)
+        .bind(row.next_poll.map(|m| m.0))
 }

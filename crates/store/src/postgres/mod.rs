@@ -19,6 +19,7 @@ mod keys;
 mod log;
 mod nodes;
 mod open;
+mod revocation;
 mod service;
 mod settings;
 mod tenants;

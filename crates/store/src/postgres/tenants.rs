@@ -190,6 +190,17 @@ pub(super) async fn remove_member(
     })
 }
 
+pub(super) async fn remove_issuer(
+    write: &mut Write,
+    item: usize,
+    tenant: TenantId,
+    issuer: &str,
+) -> Result<(), Stop> {
+    let query = by_tenant(text::DELETE_ISSUER, tenant).bind(issuer.to_owned());
+    let rows = write.execute(query).await?;
+    changed(rows, item, || format!("{issuer} is not registered"))
+}
+
 pub(super) async fn put_grant(write: &mut Write, item: usize, row: GrantRow) -> Result<(), Stop> {
     signer_must_exist(write, item, row.tenant, &row.signer).await?;
     let query = by_tenant(text::INSERT_GRANT, row.tenant)

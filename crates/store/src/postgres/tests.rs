@@ -1,6 +1,6 @@
 //! Statements and their plans. What the store does is in `tests/it`.
 
-use super::{PostgresStore, Settings, commit, flush, keys, log, tenants};
+use super::{PostgresStore, Settings, commit, flush, keys, log, revocation, tenants};
 use countersign_testkit::postgres::{Database, Postgres};
 
 const SCHEMA: &str = include_str!("../../../../migrations/postgres/0001_schema.sql");
@@ -11,6 +11,7 @@ fn acting() -> Vec<(&'static str, &'static str)> {
         tenants::all_acting(),
         keys::all_acting(),
         log::all_acting(),
+        revocation::all_acting(),
         commit::all_acting(),
     ]
     .concat()
@@ -70,6 +71,7 @@ fn no_statement_walks_through_a_table() {
     let (server, database) = database();
     let mut all = acting();
     all.extend(flush::ALL);
+    all.extend(revocation::NOBODYS);
     all.extend(
         commit::all_texts()
             .into_iter()
@@ -120,10 +122,8 @@ async fn no_connection_of_ours_commits_without_waiting() {
             database.owner
         );
         server.psql("postgres", &set).unwrap();
-        let settings = Settings {
-            single_node,
-            ..Settings::new(&database.owner_url).unwrap()
-        };
+        let mut settings = Settings::new(&database.owner_url).unwrap();
+        settings.single_node = single_node;
         PostgresStore::create(&settings).await.unwrap();
         let store = PostgresStore::open(settings).await.unwrap();
         for connections in [&store.callers, &store.own] {

@@ -1,11 +1,10 @@
 //! Certificate status, revocation lists, orders that wait for their CA.
 
-use super::decode::Columns;
 use super::errors::Stop;
-use crate::rows::order_row;
 use super::tenants::{by_tenant, changed, conflict};
 use super::writer::Write;
 use super::{Bound, SqliteStore, sql};
+use crate::rows::{list_row, order_row, status_row};
 use crate::sql::revocation as text;
 use async_trait::async_trait;
 use countersign_core::ports::revocation::{
@@ -226,41 +225,4 @@ fn after_place(query: Bound, from: Micros, after: Option<StatusPlace>) -> Bound 
     // No key has the nil id, so the first place lies before all rows of its time.
     let (end, key) = after.unwrap_or((from, KeyId(uuid::Uuid::nil())));
     query.bind(end.0).bind(key.as_bytes().to_vec())
-}
-
-fn status_row(c: &Columns<'_>) -> Read<StatusRow> {
-    let list = match (c.hash_or_null(5)?, c.text_or_null(6)?) {
-        (Some(issuer), Some(urls)) => Some(ListId { issuer, urls }),
-        (None, None) => None,
-        _ => return Err(c.corrupt(6, "half a list")),
-    };
-    Ok(StatusRow {
-        tenant: TenantId(c.uuid(0)?),
-        key: KeyId(c.uuid(1)?),
-        sha256: c.hash(2)?,
-        serial: c.text(3)?,
-        not_after: c.micros(4)?,
-        list,
-        status: c.word(7, &CertificateStatus::ALL, CertificateStatus::as_str)?,
-        since: c.micros(8)?,
-        checked: c.micros_or_null(9)?,
-        revoked_at: c.micros_or_null(10)?,
-        reason: c.text_or_null(11)?,
-        warned: c.bool(12)?,
-    })
-}
-
-fn list_row(c: &Columns<'_>) -> Read<ListRow> {
-    Ok(ListRow {
-        id: ListId {
-            issuer: c.hash(0)?,
-            urls: c.text(1)?,
-        },
-        certificate: c.bytes(2)?,
-        next_poll: c.micros(3)?,
-        good: c.micros_or_null(4)?,
-        this_update: c.micros_or_null(5)?,
-        number: c.bytes_or_null(6)?,
-        problem: c.text_or_null(7)?,
-    })
 }

@@ -13,10 +13,9 @@ fn settings(url: &str) -> Settings {
 }
 
 fn single_node(url: &str) -> Settings {
-    Settings {
-        single_node: true,
-        ..settings(url)
-    }
+    let mut settings = settings(url);
+    settings.single_node = true;
+    settings
 }
 
 async fn refused(settings: Settings) -> OpenError {
