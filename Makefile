@@ -49,6 +49,10 @@ bench: ## Signatures a second of the whole service beside raw C_Sign loops (rele
 	cargo build --locked --release --workspace --bins --examples
 	scripts/bench.sh target/release
 
+.PHONY: dist
+dist: ## Release binaries with checksums and a bill of materials, into dist/
+	scripts/dist.sh
+
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of foreign bytes for SECONDS=30
 	scripts/fuzz.sh $(SECONDS)

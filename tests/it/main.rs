@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod backup;
 mod batches;
 mod content;
 mod contract;
@@ -15,6 +16,7 @@ mod logs;
 mod modules;
 mod neighbours;
 mod on_postgres;
+mod packaging;
 mod restore;
 mod revocation;
 mod signing;

@@ -26,6 +26,7 @@ fn a_person_logs_in_on_another_device() {
     let ada = TokenSpec::new("ada", "").mfa();
     let (_dir, issuer, web) = start(ServeOptions {
         auto_approve: Some(ada),
+        ..ServeOptions::default()
     });
     let mut shown = String::new();
     let token = oidc::device_login(&web, issuer.url(), "countersign", None, |p| {

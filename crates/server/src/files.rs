@@ -38,7 +38,8 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     let file = std::fs::File::open(path).map_err(ServerError::file(path))?;
     let meta = file.metadata().map_err(ServerError::file(path))?;
     let mode = meta.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    if seen_by_others(path, mode, credentials.as_deref().map(Path::new)) {
         return Err(ServerError::NotPrivate {
             path: path.to_owned(),
             mode,
@@ -58,14 +59,14 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
 pub fn secret_is_private(path: &Path) -> Result<(), ServerError> {
     let meta = std::fs::metadata(path).map_err(ServerError::file(path))?;
     let mode = meta.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 {
-        Ok(())
-    } else {
-        Err(ServerError::NotPrivate {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
+    if seen_by_others(path, mode, credentials.as_deref().map(Path::new)) {
+        return Err(ServerError::NotPrivate {
             path: path.to_owned(),
             mode,
-        })
+        });
     }
+    Ok(())
 }
 
 /// A user's number, from a number or from a name in /etc/passwd.
@@ -86,6 +87,17 @@ pub fn uid_of(user: &str) -> Result<u32, String> {
                 .flatten()
         })
         .ok_or_else(|| format!("/etc/passwd has no user \"{user}\": give the number"))
+}
+
+/// Whether anybody but the owner can read or change a file of this mode. A service manager gives
+/// a credential to the service's user by an access control list, whose mask is shown in place of
+/// the group's bits (acl(5)); the folder it lies in is that user's alone (systemd.exec(5), `LoadCredential=`).
+fn seen_by_others(path: &Path, mode: u32, credentials: Option<&Path>) -> bool {
+    let mask = match credentials {
+        Some(dir) if path.starts_with(dir) => 0o040,
+        _ => 0,
+    };
+    mode & 0o077 & !mask != 0
 }
 
 /// Reads a key file of exactly 32 bytes.
@@ -167,6 +179,21 @@ mod tests {
                 matches!(read_key(&path), Err(ServerError::NotPrivate { mode: m, .. }) if m == mode)
             );
         }
+    }
+
+    #[test]
+    fn a_credential_of_the_service_manager_shows_its_mask_as_the_groups_bits() {
+        let dir = Path::new("/run/credentials/countersignd.service");
+        let key = dir.join("sealing.key");
+        assert!(!seen_by_others(&key, 0o440, Some(dir)));
+        assert!(seen_by_others(&key, 0o444, Some(dir)));
+        assert!(seen_by_others(&key, 0o460, Some(dir)));
+        assert!(seen_by_others(&key, 0o440, None));
+        assert!(seen_by_others(
+            Path::new("/etc/sealing.key"),
+            0o440,
+            Some(dir)
+        ));
     }
 
     #[test]

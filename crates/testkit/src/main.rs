@@ -46,6 +46,10 @@ enum IssuerCommand {
         /// With these authentication methods (`amr`).
         #[arg(long, requires = "auto_approve_sub")]
         auto_approve_amr: Vec<String>,
+        /// Its URL (`iss`), if not https://localhost:PORT; `ca.pem`, `server.pem` and
+        /// `server-key.pem` for that name must lie in its folder already.
+        #[arg(long)]
+        public_url: Option<String>,
     },
     /// Print a token.
     Mint {
@@ -168,6 +172,7 @@ fn run(cli: Cli) -> Result<()> {
             at,
             auto_approve_sub,
             auto_approve_amr,
+            public_url,
         }) => {
             let auto_approve = auto_approve_sub.map(|sub| {
                 let person = TokenSpec::new(&sub, "");
@@ -177,7 +182,11 @@ fn run(cli: Cli) -> Result<()> {
                     person.claim("amr", json!(auto_approve_amr))
                 }
             });
-            let issuer = Issuer::start(&at.dir.state, &at.listen, ServeOptions { auto_approve })?;
+            let options = ServeOptions {
+                auto_approve,
+                public_url,
+            };
+            let issuer = Issuer::start(&at.dir.state, &at.listen, options)?;
             ready(json!({"ready": true, "url": issuer.url(), "ca_file": issuer.ca_file()}));
             issuer.wait()
         }

@@ -4,13 +4,14 @@ use super::markdown::{Page, below};
 use std::path::{Component, Path, PathBuf};
 
 /// Folders whose files the pages name in code spans.
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "crates/",
     "docs/",
     "fuzz/",
     "hsm-config/",
     "migrations/",
     "openapi/",
+    "packaging/",
     "scripts/",
     "tests/",
 ];

@@ -83,7 +83,7 @@ impl<'a> World<'a> {
     /// Makes the tenant `acme` and a key for the pages that speak of one.
     pub fn new(stack: &'a Stack, root: &Path) -> Self {
         let admin = stack.tenant("acme");
-        let key = stack.key(&admin, "acme/documented", "ec-p256");
+        let key = stack.signer(&admin, "acme/documented", "ec-p256");
         Self {
             stack,
             root: root.to_owned(),
@@ -102,8 +102,15 @@ impl<'a> World<'a> {
         if blocks.is_empty() {
             return 0;
         }
-        let work = self.stack.folder(&format!("docs/{}", page.path));
-        self.furnish(&work);
+        // The operators' pages are about the same machines.
+        let operators = "docs/operators";
+        let place = page.path.starts_with(operators).then_some(operators);
+        let folder = format!("docs/{}", place.unwrap_or(&page.path));
+        let new = !self.stack.path(&folder).exists();
+        let work = self.stack.folder(&folder);
+        if new {
+            self.furnish(&work);
+        }
         let mut script = PRELUDE.to_owned();
         for block in &blocks {
             self.add(&mut script, page, block, &work);
@@ -152,7 +159,7 @@ impl<'a> World<'a> {
         let read = |p: PathBuf| std::fs::read_to_string(p).expect("a file of the stack");
         let issuers = read(self.stack.people.ca_file()) + &read(self.stack.platform.ca_file());
         std::fs::write(work.join("issuers.pem"), issuers).expect("issuers.pem");
-        for folder in ["hsm-config", "tests"] {
+        for folder in ["hsm-config", "packaging", "tests"] {
             std::os::unix::fs::symlink(self.root.join(folder), work.join(folder)).expect("a link");
         }
         copy_exe(work, "app.exe", "t64.exe");
@@ -221,13 +228,13 @@ impl<'a> World<'a> {
             let commands = commands
                 .strip_prefix("countersign")
                 .map_or(commands.clone(), |c| format!("exec countersign{c}"));
-            let out = format!("out-{}", block.line);
+            let out = format!("out-{}-{}", page.path.replace('/', "-"), block.line);
             line(
                 script,
                 &format!("( {commands} ) >{out} &\nstarted+=($!)\nready {out} $!"),
             );
         } else if let Some(who) = &block.approve {
-            let err = format!("login-{}", block.line);
+            let err = format!("login-{}-{}", page.path.replace('/', "-"), block.line);
             line(
                 script,
                 &format!("( {commands} ) 2>{err} &\napprove {who} {err} $!"),

@@ -4,6 +4,7 @@
 mod id_tokens;
 mod jobs;
 mod people;
+mod platforms;
 mod service_tokens;
 
 use crate::support::raw::{Raw, RawAnswer};

@@ -216,6 +216,7 @@ fn a_person_logs_in_with_a_code_on_another_device() {
     let person = TokenSpec::new("dora", "").mfa();
     let options = ServeOptions {
         auto_approve: Some(person),
+        ..ServeOptions::default()
     };
     let issuer =
         Issuer::start(&stack.path("tok-device-issuer"), "127.0.0.1:0", options).expect("an issuer");

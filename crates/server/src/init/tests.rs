@@ -60,7 +60,7 @@ async fn a_deployment_is_never_made_twice() {
     assert_eq!(std::fs::read(&made.sealing_key).unwrap(), before);
     let config = Config::load(&made.config).unwrap();
     assert!(matches!(
-        database(&config, &t.path().join("c")).await,
+        database(&config, &t.path().join("c"), None).await,
         Err(ServerError::Exists(_))
     ));
 }

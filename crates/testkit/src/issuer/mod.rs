@@ -22,6 +22,9 @@ pub struct ServeOptions {
     /// Approve each device login as this person at the second poll; without it, a login waits for
     /// [`IssuerState::approve`].
     pub auto_approve: Option<TokenSpec>,
+    /// The `iss`, where others reach it by another name than localhost. The certificate in its
+    /// folder must then be for that name.
+    pub public_url: Option<String>,
 }
 
 /// A running issuer. It stops when dropped.
@@ -42,7 +45,8 @@ impl Issuer {
         let listener = TcpListener::bind(listen).map_err(at(listen))?;
         listener.set_nonblocking(true).map_err(at(listen))?;
         let port = listener.local_addr().map_err(at(listen))?.port();
-        let url = format!("https://localhost:{port}");
+        let local = || format!("https://localhost:{port}");
+        let url = options.public_url.clone().unwrap_or_else(local);
         let state = IssuerState::open_or_create(dir)?;
         state.set_url(&url)?;
         let tls = axum_server::tls_rustls::RustlsConfig::from_config(state.tls().server_config()?);
