@@ -146,6 +146,8 @@ impl Effect {
     pub fn tenant(&self) -> Option<TenantId> {
         match self {
             Self::PutOrder(row) => Some(row.tenant),
+            Self::FollowCertificate(row, _) => Some(row.tenant),
+            Self::MarkEnding(tenant, ..) => Some(*tenant),
             other => other.bumps(),
         }
     }

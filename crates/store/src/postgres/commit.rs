@@ -228,8 +228,10 @@ impl Together {
                 .zip(keys)
                 .map(|((tenant, principal), key)| (tenant, principal, key))
                 .collect();
-            if let Some((item, _)) = self.claims.iter().find(|(_, n)| !claimed.contains(n)) {
-                return Err(CommitError::ClaimTaken { item: *item }.into());
+            // In the order of locks; the first of the flush's own order is named.
+            let taken = self.claims.iter().filter(|(_, n)| !claimed.contains(n));
+            if let Some(item) = taken.map(|(item, _)| *item).min() {
+                return Err(CommitError::ClaimTaken { item }.into());
             }
         }
         if let Some((_, log, _)) = self.heads.iter().find(|(_, log, _)| !moved.contains(log)) {

@@ -7,14 +7,14 @@ use countersign_core::ports::rows::*;
 use countersign_core::ports::store::*;
 use countersign_core::{KeyState, Micros, NodeId, OrderId};
 
-fn list(name: &str) -> ListId {
+pub fn list(name: &str) -> ListId {
     ListId {
         issuer: [5; 32],
         urls: format!("http://ca.example/{name}.crl\nhttp://ca2.example/{name}.crl"),
     }
 }
 
-fn status(it: &Everything, list: &ListId, not_after: i64) -> StatusRow {
+pub fn status(it: &Everything, list: &ListId, not_after: i64) -> StatusRow {
     StatusRow {
         tenant: it.id(),
         key: it.key.id,
@@ -31,7 +31,7 @@ fn status(it: &Everything, list: &ListId, not_after: i64) -> StatusRow {
     }
 }
 
-fn follow(row: &StatusRow) -> Effect {
+pub fn follow(row: &StatusRow) -> Effect {
     Effect::FollowCertificate(Box::new(row.clone()), vec![0x30, 7])
 }
 

@@ -8,11 +8,12 @@ use countersign_core::ports::store::*;
 use countersign_core::{Micros, NodeId};
 
 /// Tables that are nobody's, so that they have no wall.
-const NOBODYS: [&str; 5] = [
+const NOBODYS: [&str; 6] = [
     "_sqlx_migrations",
     "bootstrap",
     "nodes",
     "probe",
+    "revocation_lists",
     "service_keys",
 ];
 
@@ -39,6 +40,12 @@ impl Two {
                 ..writes([log.append(300)])
             };
             commit(s, node, flush).await.unwrap();
+            let follow = crate::conformance_status::follow(&crate::conformance_status::status(
+                it,
+                &crate::conformance_status::list("a"),
+                1000,
+            ));
+            commit(s, node, effects([follow])).await.unwrap();
             assert!(
                 s.first_use(it.id(), "iss", [token; 32], Micros(9))
                     .await
@@ -213,7 +220,14 @@ async fn what_crosses_tenants_says_so_and_gets_no_more_than_it_needs() {
         ("directory", &["tenants"][..]),
         (
             "housekeeping",
-            &["claims", "open_authorisations", "seen_tokens"][..],
+            &[
+                "certificate_status",
+                "claims",
+                "keys",
+                "open_authorisations",
+                "orders",
+                "seen_tokens",
+            ][..],
         ),
         ("everything", &[]),
     ] {
