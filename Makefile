@@ -57,6 +57,14 @@ dist: ## Release binaries with checksums and a bill of materials, into dist/
 fuzz: ## Fuzz each parser of foreign bytes for SECONDS=30
 	scripts/fuzz.sh $(SECONDS)
 
+.PHONY: torture
+torture: ## Every fault over every deployment, MINUTES=1 each (SEED= repeats an order, ONLY="two nodes" picks)
+	@scripts/need.sh test
+	cargo build --locked --workspace --bins --examples --features $(TEST_FEATURES)
+	COUNTERSIGN_TORTURE_MINUTES=$(MINUTES) COUNTERSIGN_TORTURE_SEED=$(SEED) COUNTERSIGN_TORTURE_ONLY="$(ONLY)" \
+		cargo test --locked --workspace --features $(TEST_FEATURES) --test it -- \
+		--ignored --exact --nocapture torture::every_fault_over_every_deployment
+
 .PHONY: openapi
 openapi: ## Write openapi/openapi.json anew from the handlers
 	UPDATE_OPENAPI=1 cargo test --locked -p countersign-api openapi

@@ -15,8 +15,8 @@ login olga
 as olga admin tenant create "$tenant" --admin https://issuer:9444 anna --issuer https://issuer:9444 --audience countersign \
     --issuer-ca-file /run/countersign/public/ca.pem --mfa-amr mfa --allow-software >/dev/null
 login anna "$tenant"
-as anna --tenant "$tenant" issuers add --kind pipelines --issuer https://issuer:9444 --audience https://countersign \
-    --issuer-ca-file /run/countersign/public/ca.pem >/dev/null
+# One issuer plays both parts here: people log in with it, and jobs get their tokens from it. A real platform has its own
+# (`countersign issuers add --kind pipelines`).
 as anna signers create "$tenant/release" --algorithm ec-p256 >/dev/null
 key=$(as anna --json keys create "$tenant/release" | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')
 as anna --tenant "$tenant" certificate order "$key" --ca demo --common-name 'Try Inc.' --organization 'Try Inc.' \
@@ -25,7 +25,7 @@ as anna grants add "$tenant/release" --issuer https://issuer:9444 --claim reposi
     --content cms >/dev/null
 for node in countersign-1 countersign-2; do
     echo "signed by $node" >"$node.txt"
-    token=$(mint --sub repo:any/app:environment:release --aud https://countersign --claim repository_id=4711 \
+    token=$(mint --sub repo:any/app:environment:release --aud countersign --claim repository_id=4711 \
         --claim environment=release --claim event_name=push --claim ref=refs/tags/v1)
     # The pin is for the name in the URL: each node is asked by its own.
     COUNTERSIGN_ID_TOKEN=$token COUNTERSIGN_SERVER=https://$node:8443 as "job-$node" sign --signer "$tenant/release" "$node.txt"

@@ -182,6 +182,8 @@ fn every_configuration_key_has_its_row() {
         "revocation",
         "mirror",
         "oidc",
+        // Its keys have a page: docs/operators/workers.md.
+        "token",
         "limits",
         "log",
     ] {

@@ -177,6 +177,7 @@ fn the_life_of_a_key_has_these_steps_and_no_others() {
     let stack = Stack::shared();
     let admin = stack.tenant("key-life");
     let raw = stack.raw();
+    stack.let_in(&admin, "key-life", REPOSITORY);
     let token = stack.service_token("key-life", REPOSITORY);
     let refusal = |signer: &str| sign(&raw, "key-life", signer, &token, b"x").problem();
     let steps = ["suspend", "resume", "retire", "compromise", "destroy"];

@@ -440,11 +440,7 @@ fn an_issuer_is_removed_at_once_and_the_last_way_in_only_by_force() {
     let job = stack.service_token("lim-issuers", REPOSITORY);
     let sign = |n: &[u8]| {
         let body = crate::support::judges::cms_request(n, countersign_core::HashAlgorithm::Sha256);
-        raw.post(
-            "/v1/tenants/lim-issuers/signers/release/signatures",
-            Some(&job),
-            &body,
-        )
+        raw.sign("lim-issuers", "release", &job, &body)
     };
     assert_eq!(sign(b"1").status, 200);
     let zoe = other

@@ -46,11 +46,8 @@ fn sign(raw: &Raw, signer: &str, token: &str) -> RawAnswer {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let what = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let (tenant, label) = signer.split_once('/').expect("tenant/signer");
-    raw.post(
-        &format!("/v1/tenants/{tenant}/signers/{label}/signatures"),
-        Some(token),
-        &cms_request(&what, HashAlgorithm::Sha256),
-    )
+    let body = cms_request(&what, HashAlgorithm::Sha256);
+    raw.sign(tenant, label, token, &body)
 }
 
 fn show(admin: &Cli, key: &str) -> Value {

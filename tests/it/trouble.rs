@@ -1,6 +1,7 @@
 //! Trouble: dead and stopped workers, full and broken disks, too many requests, shutdown, bad
 //! configuration. In each case a clear answer, nothing half done, and the truth on the health routes.
 
+use crate::support::disk::{SmallDisk, fill};
 use crate::support::load::{Ask, Signing, judge, logs};
 use crate::support::raw::RawAnswer;
 use crate::support::{REPOSITORY, Stack, program, signal, text};
@@ -615,15 +616,6 @@ fn first_refusal(s: &Subject) -> (Ask, RawAnswer) {
     panic!("a full disk that takes 500 signatures");
 }
 
-fn fill(path: &Path) {
-    use std::io::Write as _;
-    let mut file = File::create(path).expect("filler");
-    for size in [1 << 20, 1 << 12, 1 << 8] {
-        let block = vec![0; size];
-        while file.write_all(&block).is_ok() {}
-    }
-}
-
 fn limit_writes(pid: u32, soft: &str) {
     let done = Command::new("prlimit")
         .args([
@@ -636,60 +628,4 @@ fn limit_writes(pid: u32, soft: &str) {
         done.is_ok_and(|s| s.success()),
         "prlimit (package util-linux)"
     );
-}
-
-/// A small file system in place of a folder; its content moves over.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, loudly, where this user may not mount.
-    fn under(folder: &Path, mib: u32) -> Option<Self> {
-        let old = folder.with_extension("old");
-        std::fs::rename(folder, &old).expect("moved away");
-        std::fs::create_dir(folder).expect("a folder");
-        let mounted = Command::new("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={mib}m,mode=0700"),
-                "countersign-test",
-            ])
-            .arg(folder)
-            .output();
-        let Some(disk) = mounted
-            .ok()
-            .filter(|o| o.status.success())
-            .map(|_| Self(folder.to_owned()))
-        else {
-            eprintln!(
-                "SKIPPED: a full disk needs a small file system, and this user may not mount one (run as root)"
-            );
-            std::fs::remove_dir(folder).expect("removed");
-            std::fs::rename(&old, folder).expect("moved back");
-            return None;
-        };
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg(old.join("."))
-            .arg(folder)
-            .status();
-        assert!(copied.is_ok_and(|s| s.success()), "cp");
-        Some(disk)
-    }
-
-    fn remount(&self, how: &str) {
-        let done = Command::new("mount")
-            .args(["-o", &format!("remount,{how}")])
-            .arg(&self.0)
-            .output()
-            .expect("mount");
-        assert!(done.status.success(), "{}", said(&done));
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

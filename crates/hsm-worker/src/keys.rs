@@ -4,6 +4,7 @@ use crate::attributes::{private_template, public_template, read_back};
 use crate::binding::Binding;
 use crate::config::Profile;
 use crate::errors::module_error;
+use crate::object_files;
 use crate::spki::{ec_params, ec_spki, rsa_spki};
 use crate::state_dir::{StateDir, sync_dir};
 use crate::token::Token;
@@ -149,8 +150,10 @@ pub fn load(
         .filter(|b| !b.destroying)
         .ok_or(WorkerError::NoSuchKey)?;
     binding.verify(token, session)?;
-    let handle = one(&find(session, key, Some(ObjectClass::PRIVATE_KEY))?, key)?;
-    let public = one(&find(session, key, Some(ObjectClass::PUBLIC_KEY))?, key)?;
+    let find_one =
+        |class| one(&find(session, key, Some(class))?, key).map_err(|e| torn_instead(dir, key, e));
+    let handle = find_one(ObjectClass::PRIVATE_KEY)?;
+    let public = find_one(ObjectClass::PUBLIC_KEY)?;
     if public_key_info(session, public, binding.algorithm)? != binding.spki()? {
         return Err(WorkerError::BindingBroken(format!(
             "{key}: the token holds another public key"
@@ -299,6 +302,26 @@ fn one(found: &[ObjectHandle], key: KeyId) -> Result<ObjectHandle, WorkerError> 
             "{key}: several objects have this id"
         ))),
     }
+}
+
+/// A bound key that the token does not show: if SoftHSM's file of it may be torn, the file is named.
+fn torn_instead(dir: &StateDir, key: KeyId, missing: WorkerError) -> WorkerError {
+    if !matches!(missing, WorkerError::NoSuchKey) {
+        return missing;
+    }
+    // No other module has this folder.
+    let torn = object_files::torn(&dir.token_file("tokens"));
+    let Some((file, fault)) = torn.first() else {
+        return missing;
+    };
+    let text = format!(
+        "key {key} is bound and not in the token, and {} of its object files are torn: {}: {fault}; \
+         restore it from a copy of the token's folder",
+        torn.len(),
+        file.display()
+    );
+    tracing::error!(%key, "{text}");
+    WorkerError::StateBroken(text)
 }
 
 /// SPKI from the public object's own attributes (`CKA_PUBLIC_KEY_INFO` is optional; SoftHSM has none).

@@ -18,6 +18,7 @@
 //! | [`token`] | made or taken up, login, sessions, the binding key, its tenants |
 //! | [`tpm2`] | what a TPM itself says of a key |
 //! | [`attributes`], [`keys`], [`binding`] | key pairs: made, read back, bound, loaded, destroyed |
+//! | [`object_files`] | SoftHSM's files from outside: which one a crash cut short |
 //! | [`spki`] | the little DER we need |
 //! | [`raw_sign`] | `C_Sign` in two calls: with one line of [`sandbox::probe`] the only `unsafe` |
 //! | [`sandbox`] | what this process may still do |
@@ -37,6 +38,7 @@ pub mod key_log;
 pub mod keys;
 pub mod logs;
 pub mod module;
+pub mod object_files;
 pub mod pin;
 pub mod raw_sign;
 pub mod run;

@@ -12,6 +12,10 @@ use std::sync::Arc;
 
 /// Where it is.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it lives until the database is open"
+)]
 pub enum Place {
     /// A file.
     Sqlite(PathBuf),

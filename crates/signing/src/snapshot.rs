@@ -181,10 +181,7 @@ impl Service {
 
     /// The newest key that signs with a certificate known to be good; if none is, the newest that
     /// signs. With what is known of its certificate, or of the newest key's where none signs.
-    async fn best_key(
-        &self,
-        keys: &[KeyRow],
-    ) -> Result<BestKey, SigningError> {
+    async fn best_key(&self, keys: &[KeyRow]) -> Result<BestKey, SigningError> {
         let mut newest = None;
         for key in keys.iter().filter(|k| k.state.signs()) {
             let Some(certificate) = self.store().certificate(key.tenant, key.id).await? else {

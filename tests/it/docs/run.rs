@@ -163,6 +163,10 @@ impl<'a> World<'a> {
             std::os::unix::fs::symlink(self.root.join(folder), work.join(folder)).expect("a link");
         }
         copy_exe(work, "app.exe", "t64.exe");
+        std::fs::create_dir_all(work.join("dist")).expect("a folder");
+        for name in ["dist/one.bin", "dist/two.bin"] {
+            std::fs::write(work.join(name), name).expect("a file");
+        }
         copy_exe(work, "setup.exe", "w64.exe");
         let mut job = job_spec(REPOSITORY);
         job.aud = self.stack.url();

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 pub struct Signing {
     pub tenant: String,
     pub signer: String,
-    certificate: Vec<u8>,
-    key: PublicKey,
+    pub certificate: Vec<u8>,
+    pub key: PublicKey,
 }
 
 /// One thing to be signed, under one Idempotency-Key.
@@ -290,34 +290,40 @@ pub struct Leaves {
 pub fn logs(admin: &Cli, folder: &Path) -> Vec<Leaves> {
     let until = Instant::now() + Duration::from_secs(15);
     loop {
-        admin.ok(&["log", "download", "--all", "--out", &text(folder)]);
-        let mut all = Vec::new();
-        for entry in std::fs::read_dir(folder).expect("logs") {
-            let folder = entry.expect("entry").path();
-            let shown = admin.json(&["log", "show", &text(&folder), "--limit", "1000000"]);
-            let leaves = shown["leaves"].as_array().expect("leaves").clone();
-            let outcomes = leaves
-                .iter()
-                .filter(|l| l["leaf"]["type"] == "outcome")
-                .map(|l| (l["leaf"]["of"].as_u64().expect("of"), l["leaf"].clone()))
-                .collect();
-            let origin = std::fs::read_to_string(folder.join("origin"))
-                .expect("origin")
-                .trim()
-                .to_owned();
-            all.push(Leaves {
-                origin,
-                folder,
-                leaves,
-                outcomes,
-            });
-        }
+        let all = downloaded(admin, folder);
         if all.iter().all(|l| l.open() == 0) {
             return all;
         }
         assert!(Instant::now() < until, "authorisations stay open");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// Downloads all logs of a tenant as they are now, and reads them.
+pub fn downloaded(admin: &Cli, folder: &Path) -> Vec<Leaves> {
+    admin.ok(&["log", "download", "--all", "--out", &text(folder)]);
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("logs") {
+        let folder = entry.expect("entry").path();
+        let shown = admin.json(&["log", "show", &text(&folder), "--limit", "1000000"]);
+        let leaves = shown["leaves"].as_array().expect("leaves").clone();
+        let outcomes = leaves
+            .iter()
+            .filter(|l| l["leaf"]["type"] == "outcome")
+            .map(|l| (l["leaf"]["of"].as_u64().expect("of"), l["leaf"].clone()))
+            .collect();
+        let origin = std::fs::read_to_string(folder.join("origin"))
+            .expect("origin")
+            .trim()
+            .to_owned();
+        all.push(Leaves {
+            origin,
+            folder,
+            leaves,
+            outcomes,
+        });
+    }
+    all
 }
 
 impl Leaves {
@@ -349,7 +355,8 @@ impl Leaves {
             .count()
     }
 
-    fn open(&self) -> usize {
+    /// Authorisations without outcome.
+    pub fn open(&self) -> usize {
         self.leaves
             .iter()
             .filter(|l| l["leaf"]["type"] == "authorisation")

@@ -3,11 +3,15 @@
 //! folder and dies with the value.
 
 pub mod cli;
+pub mod cluster;
+pub mod disk;
 pub mod judges;
 pub mod leaves;
 pub mod lists;
 pub mod load;
+pub mod node;
 pub mod openssl;
+pub mod proxy;
 pub mod raw;
 pub mod wire;
 
@@ -269,19 +273,7 @@ impl Stack {
 
     /// Process ids of the workers.
     pub fn worker_pids(&self) -> Vec<u32> {
-        let out = Command::new("pgrep")
-            .args([
-                "-P",
-                &self.server_pid().to_string(),
-                "-f",
-                "countersign-hsm-worker",
-            ])
-            .output()
-            .expect("pgrep runs");
-        String::from_utf8_lossy(&out.stdout)
-            .lines()
-            .filter_map(|l| l.trim().parse().ok())
-            .collect()
+        node::workers_of(self.server_pid())
     }
 
     /// Registers olga as the operator.
@@ -451,6 +443,11 @@ impl Stack {
         let path = self.path(name);
         std::fs::create_dir_all(&path).expect("a folder");
         path
+    }
+
+    /// The port countersignd listens on.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// The service's URL.

@@ -27,10 +27,15 @@ pub struct RawAnswer {
 impl Stack {
     /// A raw client of this service.
     pub fn raw(&self) -> Raw {
+        self.raw_at(&self.url())
+    }
+
+    /// A raw client of one node.
+    pub fn raw_at(&self, url: &str) -> Raw {
         let web = Web::new(Some(&self.ca_file()), Duration::from_secs(30)).expect("a web client");
         Raw {
             web,
-            url: self.url(),
+            url: url.to_owned(),
         }
     }
 

@@ -257,8 +257,8 @@ fn a_signature_is_one_trace_from_the_api_to_the_worker_and_back() {
 fn a_refusal_is_a_failed_span_and_one_more_of_its_reason() {
     let world = world();
     // The grant says nothing of raw digests.
-    let body = br#"{"content": {"type": "raw-digest", "digest": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="},
-        "digest_algorithm": "sha-256"}"#;
+    let body = br#"{"items": [{"id": "one", "content": {"type": "raw-digest",
+        "digest": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}, "digest_algorithm": "sha-256"}]}"#;
     let token = world.token();
     let before = world.at_rest();
     let trace = "aaf92f3577b34da6a3ce929d0e0e4736";

@@ -1,9 +1,9 @@
 //! The port to the tokens: what the service asks of the worker processes.
 
+use crate::trace::SpanRef;
 use crate::{
     Digest, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId, TenantName,
 };
-use crate::trace::SpanRef;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

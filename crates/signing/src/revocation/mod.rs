@@ -22,8 +22,8 @@ pub(crate) use lists::follow;
 pub use status::CertificateNews;
 pub(crate) use status::{Freshness, Known, moment};
 
-use crate::measures::CertificateLabel;
 use crate::Service;
+use crate::measures::CertificateLabel;
 use countersign_core::Micros;
 use std::collections::HashMap;
 use std::time::Duration;

@@ -36,6 +36,8 @@ const FLUSH: usize = 512;
 /// How long a patient submission waits for company. Without it the outcome of one signature and
 /// the authorisation of the caller's next one would be two commits, one after the other.
 const LINGER: Duration = Duration::from_millis(2);
+/// How often commits of unknown result are looked at while nothing else happens.
+const SUSPECTS_AGAIN: Duration = Duration::from_millis(250);
 /// How far the worker may be behind before it is brought up by a proof instead of leaf hashes.
 pub(crate) const NEAR: u64 = 4096;
 
@@ -435,8 +437,21 @@ impl Writer {
         loop {
             inbox.clear();
             // Flush when idle, batch only while a commit is in flight: whatever has come meanwhile.
-            if rx.recv_many(&mut inbox, FLUSH).await == 0 {
-                return;
+            let received = rx.recv_many(&mut inbox, FLUSH);
+            let received = if self.suspects.is_empty() {
+                Some(received.await)
+            } else {
+                tokio::time::timeout(SUSPECTS_AGAIN, received).await.ok()
+            };
+            match received {
+                Some(0) => return,
+                Some(_) => {}
+                // Nobody asks for anything, and a retry at another node must not meet a claim that
+                // nobody settles.
+                None => {
+                    self.close_suspects().await;
+                    continue;
+                }
             }
             let until = tokio::time::Instant::now() + LINGER;
             while inbox.len() < FLUSH && inbox.iter().all(Message::is_patient) {
@@ -747,25 +762,50 @@ impl Writer {
     /// that cannot be looked at or closed now is kept for the next round.
     async fn close_suspects(&mut self) {
         for suspect in std::mem::take(&mut self.suspects) {
-            let found = self
-                .store
-                .leaves(suspect.tenant, suspect.log, suspect.index, 1)
-                .await;
-            let done = match found {
-                Ok(found) if found.first() == Some(&suspect.leaf) => {
+            let done = match self.was_written(&suspect).await {
+                Some(true) => {
                     let (reply, answer) = oneshot::channel();
                     let close =
                         crate::recovery::close_as_unknown(&suspect.open(), "commit-unknown");
                     self.flush(vec![(close, reply)]).await;
                     matches!(answer.await, Ok(Ok(_) | Err(Refused::Closed)))
                 }
-                Ok(_) => true,
-                Err(_) => false,
+                Some(false) => true,
+                None => false,
             };
             if !done {
                 self.suspects.push(suspect);
             }
         }
+    }
+
+    /// Whether a commit of unknown result wrote this leaf; `None` if that cannot be found out now.
+    ///
+    /// A database server may still be at work on a commit whose connection broke: who looks too early
+    /// sees nothing, and the leaf that came a moment later would stay open as long as this node
+    /// lives. That commit holds the log's head until it has ended, so we look with the head in hand.
+    async fn was_written(&mut self, suspect: &plan::Suspect) -> Option<bool> {
+        let wanted = Wanted {
+            tenant: suspect.tenant,
+            log: suspect.log,
+            known: None,
+        };
+        let held = self
+            .store
+            .flush(self.heads.node(), vec![suspect.tenant], vec![wanted])
+            .await;
+        let held = match held {
+            Ok(held) => held,
+            // Others close what this node left open.
+            Err(CommitError::Buried) => return Some(false),
+            Err(_) => return None,
+        };
+        let found = self
+            .store
+            .leaves(suspect.tenant, suspect.log, suspect.index, 1)
+            .await;
+        drop(held);
+        Some(found.ok()?.first() == Some(&suspect.leaf))
     }
 }
 

@@ -20,8 +20,8 @@ use claim::{Claim, Claims};
 use countersign_content::{ContentType, Submission};
 use countersign_core::failpoint;
 use countersign_core::measure::Label as _;
-use countersign_core::trace::{Attribute, Span, SpanName};
 use countersign_core::ports::rows::CertificateRow;
+use countersign_core::trace::{Attribute, Span, SpanName};
 use countersign_core::{
     HashAlgorithm, KeyAlgorithm, KeyId, RequestId, SignatureScheme, SignerName,
 };
@@ -29,8 +29,8 @@ use countersign_signing_log::leaf::{ContentKind, Purpose};
 use decide::Judged;
 use std::collections::HashMap;
 use std::sync::Arc;
-use stored::StoredAnswer;
 use std::time::Instant;
+use stored::StoredAnswer;
 use tokio::task::JoinHandle;
 use tracing::Instrument as _;
 
@@ -191,8 +191,7 @@ impl Service {
                 .await;
             for (item, authorised) in authorised {
                 let (service, ask, snapshot) = (self.clone(), ask.clone(), snapshot.clone());
-                let work =
-                    async move { service.perform_item(&ask, &snapshot, authorised).await };
+                let work = async move { service.perform_item(&ask, &snapshot, authorised).await };
                 let task = self
                     .tasks()
                     .spawn(traced(current_trace(), work.in_current_span()));

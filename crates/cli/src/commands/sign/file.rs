@@ -127,7 +127,10 @@ impl Job {
                 // What this run wrote beside an earlier state of the file.
                 options.existing = Existing::Replace;
             }
-            lock(&self.names).ids.remove(&done.id);
+            let mut names = lock(&self.names);
+            names.ids.remove(&done.id);
+            // Its receipt was of what the file was.
+            names.receipts.remove(&done.receipt);
         }
         let certificate = lock(&self.certificate).clone();
         let prepared = prepare(format, file, &certificate, &options)?;
