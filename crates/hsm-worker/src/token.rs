@@ -574,16 +574,22 @@ fn facts(
         .get_token_info(slot)
         .map_err(|e| module_error(&e))?;
     let firmware = info.firmware_version();
-    // Some pad between their words.
-    let model: Vec<_> = info.model().split_whitespace().collect();
-    let model = model.join(" ");
+    // PKCS#11 §3.2 pads with blanks. Some pad with NUL, or between their words.
+    let plain = |text: &str| {
+        let words: Vec<_> = text
+            .split(|c: char| c.is_whitespace() || c == '\0')
+            .filter(|w| !w.is_empty())
+            .collect();
+        words.join(" ")
+    };
+    let model = plain(info.model());
     Ok(TokenFacts {
         label: info.label().trim_end().to_owned(),
-        manufacturer: info.manufacturer_id().trim_end().to_owned(),
-        model: info.model().trim_end().to_owned(),
-        serial: info.serial_number().trim_end().to_owned(),
+        manufacturer: plain(info.manufacturer_id()),
+        serial: plain(info.serial_number()),
         firmware: format!("{}.{}", firmware.major(), firmware.minor()),
         software: profile.software || profile.software_models.contains(&model),
+        model,
         isolation,
         profile: profile.name.clone(),
     })

@@ -54,16 +54,19 @@ struct Report {
 }
 
 #[test]
+#[ignore = "a storm: make torture"]
 fn a_short_storm_over_sqlite_loses_nothing() {
     storm(Kind::Sqlite, seed(), BRIEF).judge();
 }
 
 #[test]
+#[ignore = "a storm: make torture"]
 fn a_short_storm_over_postgresql_loses_nothing() {
     storm(Kind::Postgres, seed(), BRIEF).judge();
 }
 
 #[test]
+#[ignore = "a storm: make torture"]
 fn a_short_storm_over_two_nodes_loses_nothing() {
     storm(Kind::TwoNodes, seed(), BRIEF).judge();
 }

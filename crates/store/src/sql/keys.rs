@@ -5,8 +5,8 @@ super::statements! {
         WHERE tenant_id = $1 AND label = $2";
     SIGNERS = "SELECT tenant_id, label, algorithm, created FROM signers \
         WHERE tenant_id = $1 ORDER BY label";
-    COUNT_SIGNERS = "SELECT COUNT(*) AS n FROM signers WHERE tenant_id = $1";
-    COUNT_KEYS = "SELECT COUNT(*) AS n FROM keys WHERE tenant_id = $1 AND state <> 'destroyed'";
+    COUNT_SIGNERS = "SELECT count(label) AS n FROM signers WHERE tenant_id = $1";
+    COUNT_KEYS = "SELECT count(key_id) AS n FROM keys WHERE tenant_id = $1 AND state <> 'destroyed'";
     INSERT_SIGNER = "INSERT INTO signers (tenant_id, label, algorithm, created) \
         VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
 
