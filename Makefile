@@ -41,7 +41,7 @@ test: ## Everything CI runs: style, lints, bans, unit, property and end-to-end t
 contract: ## schemathesis against a running service: 2xx per operation (SEED=n repeats a run, CONTRACT_SECONDS=150)
 	@scripts/need.sh test
 	cargo build --locked --workspace --bins --features $(TEST_FEATURES)
-	SEED=$(SEED) CONTRACT_SECONDS=$(CONTRACT_SECONDS) cargo test --locked --workspace --features $(TEST_FEATURES) --test it contract:: -- --nocapture
+	SEED=$(SEED) CONTRACT_SECONDS=$(CONTRACT_SECONDS) cargo test --locked --workspace --features $(TEST_FEATURES) --test it contract:: -- --ignored --nocapture
 
 .PHONY: bench
 bench: ## Signatures a second of the whole service beside raw C_Sign loops (release build)
@@ -67,7 +67,7 @@ torture: ## Every fault over every deployment, MINUTES=1 each (SEED= repeats an 
 
 .PHONY: openapi
 openapi: ## Write openapi/openapi.json anew from the handlers
-	UPDATE_OPENAPI=1 cargo test --locked -p countersign-api openapi
+	UPDATE_OPENAPI=1 cargo test --locked --workspace --features $(TEST_FEATURES) --lib the_description_on_disk
 
 .PHONY: fmt
 fmt: ## Format

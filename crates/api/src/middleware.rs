@@ -245,6 +245,7 @@ async fn with_body(request: Request, limit: usize, within: Duration) -> Result<R
     }
     let too_large = || Problem::new(Kind::TooLarge, Kind::TooLarge.row().title);
     if body.size_hint().lower() > limit as u64 {
+        swallow(body).await;
         return Err(too_large());
     }
     let bytes = match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
@@ -264,6 +265,26 @@ async fn with_body(request: Request, limit: usize, within: Duration) -> Result<R
         }
     };
     Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// Most of a body that is refused by its size which is still read: a caller in the middle of writing it
+/// would else meet a closed connection instead of the answer.
+const SWALLOWED: usize = 4 * 1024 * 1024;
+/// Longest it is read for.
+const SWALLOW: Duration = Duration::from_secs(2);
+
+async fn swallow(mut body: Body) {
+    let all = async {
+        let mut read = 0_usize;
+        while let Some(Ok(frame)) = body.frame().await {
+            read = read.saturating_add(frame.data_ref().map_or(0, |d| d.len()));
+            if read > SWALLOWED {
+                return;
+            }
+        }
+    };
+    // What comes of it changes nothing.
+    let _ = tokio::time::timeout(SWALLOW, all).await;
 }
 
 async fn within(

@@ -2,7 +2,7 @@ use super::*;
 use crate::description::operations;
 use crate::problem::Kind;
 
-/// `UPDATE_OPENAPI=1 cargo test -p countersign-api openapi` rewrites the file.
+/// `make openapi` rewrites the file.
 #[test]
 fn the_description_on_disk_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi/openapi.json");
@@ -12,7 +12,7 @@ fn the_description_on_disk_is_current() {
     let on_disk = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
         on_disk == openapi_text(),
-        "openapi/openapi.json is stale: run UPDATE_OPENAPI=1 cargo test -p countersign-api openapi"
+        "openapi/openapi.json is stale: run make openapi"
     );
 }
 

@@ -143,7 +143,10 @@ fn codes_are_unique_and_statuses_are_errors() {
         );
         // A client that retries what cannot change only adds load.
         if row.retryable {
-            assert!(matches!(row.status.as_u16(), 409 | 502 | 503), "{row:?}");
+            assert!(
+                matches!(row.status.as_u16(), 408 | 409 | 429 | 502 | 503),
+                "{row:?}"
+            );
         }
     }
 }

@@ -243,7 +243,8 @@ pub fn restrict(needs: &Sandbox, enforce: bool) -> Result<String, String> {
         SeccompAction::Errno(libc::ENOSYS.unsigned_abs()),
         arch,
     );
-    for filter in [filter, clone3] {
+    // The large one last: it does not allow another filter.
+    for filter in [clone3, filter] {
         let program: BpfProgram = filter
             .and_then(BpfProgram::try_from)
             .map_err(|e| text(&e))?;
