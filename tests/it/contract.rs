@@ -10,7 +10,6 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
-#[ignore = "make contract: not clean yet"]
 fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let stack = Stack::start();
     let admin = stack.tenant("acme");

@@ -191,7 +191,6 @@ fn two_nodes_write_one_history() {
 }
 
 #[test]
-#[ignore = "not steady on a busy machine: to be made so"]
 fn a_retry_at_the_other_node_is_not_a_second_signature() {
     let mut pair = Pair::new("both", &["release"]);
     let mut released = Vec::new();

@@ -230,7 +230,6 @@ fn a_revoked_certificate_stops_its_key_and_no_other() {
 }
 
 #[test]
-#[ignore = "not steady on a busy machine: to be made so"]
 fn without_news_signing_ends_at_the_maximum_age_and_comes_back_with_them() {
     let mut stack = stack("max_age = \"10s\"");
     let server = ListServer::start();

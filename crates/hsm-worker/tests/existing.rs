@@ -136,7 +136,6 @@ fn a_wrong_pin_latches_until_the_operator_acts() {
 }
 
 #[test]
-#[ignore = "not steady on a busy machine: to be made so"]
 fn tenants_share_a_token_and_none_reaches_anothers_key() {
     let (bench, hsm) = operators();
     let config = hsm.config(&bench, "codesign", "shared = true");

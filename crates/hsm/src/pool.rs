@@ -57,7 +57,9 @@ impl WorkerPool {
             pool.worker_or_start(Which::Existing(n));
         }
         for tenant in known {
-            pool.worker_or_start(Which::Own(tenant));
+            // Routed at once: leaves that are told before the first call of this run must arrive.
+            let worker = pool.worker_or_start(Which::Own(tenant));
+            pool.route(tenant, &worker);
         }
         Ok(pool)
     }
