@@ -136,7 +136,7 @@ impl Service {
                 drafts: vec![Draft {
                     tenant: kind.tenant,
                     log: kind.tenant.into(),
-                    body,
+                    body: body.into(),
                     details: Some(DetailsDraft {
                         detail: Some(opening),
                         ..DetailsDraft::default()

@@ -178,7 +178,7 @@ impl Service {
                 Draft {
                     tenant: tenant.id,
                     log: id.into(),
-                    body: LeafBody::LogOpened(opened),
+                    body: LeafBody::LogOpened(opened).into(),
                     details: by(caller, rid),
                     opens: false,
                 },

@@ -126,7 +126,8 @@ pub(crate) fn close_as_unknown(open: &OpenAuthorisation, reason: &str) -> Submis
                 result: OutcomeResult::Unknown,
                 signature_sha256: None,
                 reason: Some(reason.to_owned()),
-            }),
+            })
+            .into(),
             details: None,
             opens: false,
         }],

@@ -6,7 +6,7 @@ use crate::denials::Denials;
 use crate::history::Compared;
 use crate::measures::Measures;
 use crate::revocation::{CertificateHealth, Freshness, RevocationSettings, Told};
-use crate::sequencer::{Draft, Sequencer, SequencerConfig, Submission};
+use crate::sequencer::{Draft, Says, Sequencer, SequencerConfig, Submission};
 use crate::service_keys::{ServiceSecrets, ServiceTokenKey};
 use crate::snapshot::Snapshots;
 use crate::standing::{Standing, boot_time};
@@ -17,8 +17,6 @@ use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
 use countersign_core::ports::revocation::ListSource;
 use countersign_core::ports::store::Store;
 use countersign_core::{Clock, NodeId};
-use countersign_signing_log::commitment::HexHash;
-use countersign_signing_log::leaf::{KeyCheckpoint, LeafBody};
 use countersign_signing_log::note::VerifierKey;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -399,17 +397,12 @@ impl Service {
     async fn copy_checkpoints(&self) {
         let mut all = true;
         self.measures().copying();
-        for (key, (tenant, origin, size, root)) in self.0.sequencer.take_moved() {
+        for (key, tenant) in self.0.sequencer.take_moved() {
             let submission = Submission {
                 drafts: vec![Draft {
                     tenant,
                     log: tenant.into(),
-                    body: LeafBody::KeyCheckpoint(KeyCheckpoint {
-                        key: key.to_string(),
-                        origin: origin.clone(),
-                        size,
-                        root: HexHash(root),
-                    }),
+                    body: Says::KeyHead(key),
                     details: None,
                     opens: false,
                 }],
@@ -417,9 +410,7 @@ impl Service {
             };
             if let Err(e) = self.sequencer().write_surely(submission).await {
                 tracing::warn!(%tenant, %key, error = ?e, "a key log's checkpoint waits to be copied");
-                self.0
-                    .sequencer
-                    .moved_still(key, (tenant, origin, size, root));
+                self.0.sequencer.moved_still(key, tenant);
                 all = false;
             }
         }

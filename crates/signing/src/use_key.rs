@@ -235,7 +235,7 @@ impl Service {
             drafts: vec![Draft {
                 tenant: u.key.tenant,
                 log: u.key.id.into(),
-                body: LeafBody::Authorisation(body),
+                body: LeafBody::Authorisation(body).into(),
                 details: Some(DetailsDraft {
                     tbs: Some(tbs.clone()),
                     artifact: artifact.clone(),
@@ -415,7 +415,8 @@ impl Service {
                             result,
                             signature_sha256: signature.map(countersign_signing_log::commitment::HexHash),
                             reason: reason.clone(),
-                        }),
+                        })
+                        .into(),
                         details: None,
                         opens: false,
                     }],

@@ -19,8 +19,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a claim on a list lasts: longer than fetching and applying it takes.
+/// How long a claim on a list lasts at most: longer than fetching and applying it takes.
 const CLAIM: Duration = Duration::from_secs(120);
+/// And at least.
+const SHORTEST_CLAIM: Duration = Duration::from_secs(5);
 /// A list that nobody is looked up in is fetched once a day, to be known when it is needed again.
 const IDLE: Duration = Duration::from_secs(86_400);
 /// Certificates looked up at once.
@@ -35,9 +37,10 @@ impl Service {
     /// returns.
     pub(super) async fn poll_list(&self, row: ListRow) {
         let begun = self.clock().now();
+        let settings = self.revocation();
         match self
             .store()
-            .claim_list(&row.id, row.next_poll, begun.plus(CLAIM))
+            .claim_list(&row.id, row.next_poll, begun.plus(claim_for(settings.poll)))
             .await
         {
             Ok(true) => {}
@@ -47,7 +50,6 @@ impl Service {
                 return;
             }
         }
-        let settings = self.revocation();
         // Sooner than usual after a failure, but not at once.
         let again = (settings.poll / 3).clamp(Duration::from_secs(1), Duration::from_secs(300));
         let polled = match self.fetch_list(&row).await {
@@ -270,6 +272,13 @@ impl Service {
     }
 }
 
+/// How long a node keeps others from a list. One that dies meanwhile keeps it for so long too: no
+/// longer than the list would have rested anyway, or the news would grow old for nothing. Where the
+/// look takes longer, another node looks as well, which does no harm.
+fn claim_for(poll: Duration) -> Duration {
+    poll.clamp(SHORTEST_CLAIM, CLAIM)
+}
+
 /// The effect by which a certificate that is installed is looked up from now on, in the list that it
 /// names, signed by its issuer (DER).
 pub(crate) fn follow(certificate: &CertificateRow, issuer: &[u8]) -> Effect {
@@ -446,6 +455,13 @@ mod tests {
             at: Micros(7),
             reason,
         }
+    }
+
+    #[test]
+    fn a_dead_node_keeps_a_list_no_longer_than_it_rests() {
+        assert_eq!(claim_for(Duration::from_secs(1)), SHORTEST_CLAIM);
+        assert_eq!(claim_for(Duration::from_secs(60)), Duration::from_secs(60));
+        assert_eq!(claim_for(Duration::from_secs(3600)), CLAIM);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! right edge and one signed checkpoint.
 
 use super::heads::{Head, Heads};
-use super::{ClaimDraft, Placed, Refused, Submission};
+use super::{ClaimDraft, Placed, Refused, Says, Submission};
 use crate::SigningError;
 use countersign_core::ports::rows::{
     ClaimRow, ClaimState, LeafRow, LogKind, OpenAuthorisation, SubtreeRow,
@@ -10,10 +10,10 @@ use countersign_core::ports::rows::{
 use countersign_core::ports::store::{ClaimWrite, Commit, Effect, LogWrite};
 use countersign_core::{LogId, Micros, NodeId, TenantId};
 use countersign_signing_log::checkpoint::Checkpoint;
-use countersign_signing_log::commitment::{Commitment, Opening};
+use countersign_signing_log::commitment::{Commitment, HexHash, Opening};
 use countersign_signing_log::details::Details;
 use countersign_signing_log::frontier::{AppendedBatch, Frontier};
-use countersign_signing_log::leaf::{Leaf, LeafBody};
+use countersign_signing_log::leaf::{KeyCheckpoint, Leaf, LeafBody};
 use countersign_signing_log::{Hash, merkle};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -68,7 +68,6 @@ pub(super) struct PlannedLog {
     pub origin: Arc<str>,
     pub old_size: u64,
     pub frontier: Frontier,
-    pub root: Hash,
     pub checkpoint: Arc<str>,
     pub last_time: Micros,
     pub leaf_hashes: Vec<Hash>,
@@ -164,7 +163,8 @@ impl Plan {
                     }
                 };
                 let index = work.head.frontier.size() + work.leaves.len() as u64;
-                let (row, claim) = leaf_row(draft, work, index, node, submission)
+                let body = body(heads, draft).map_err(|e| (item, Refused::Error(e)))?;
+                let (row, claim) = leaf_row(draft, body, work, index, node, submission)
                     .map_err(|e| (item, Refused::Error(e)))?;
                 if draft.opens {
                     opened = Some((draft.log, index));
@@ -259,24 +259,40 @@ impl Plan {
     }
 }
 
+/// The body of a leaf, on the heads of this flush.
+fn body(heads: &Heads, draft: &super::Draft) -> Result<LeafBody, SigningError> {
+    match &draft.body {
+        Says::Leaf(body) => Ok((**body).clone()),
+        Says::KeyHead(key) => {
+            let head = heads.get((*key).into()).ok_or(SigningError::NotFound)?;
+            Ok(LeafBody::KeyCheckpoint(KeyCheckpoint {
+                key: key.to_string(),
+                origin: head.origin.to_string(),
+                size: head.frontier.size(),
+                root: HexHash(head.frontier.root()),
+            }))
+        }
+    }
+}
+
 fn leaf_row(
     draft: &super::Draft,
+    mut body: LeafBody,
     work: &Work,
     index: u64,
     node: NodeId,
     submission: &Submission,
 ) -> Result<(LeafRow, Option<countersign_core::ports::rows::ClaimKey>), SigningError> {
-    let mut body = draft.body.clone();
     if let LeafBody::Authorisation(a) = &mut body {
         a.node = node.to_string();
         a.epoch = work.head.epoch;
     }
     let mut leaf = Leaf::new(work.time.0, body);
     if let Some(details) = &draft.details
-        && !matches!(draft.body, LeafBody::Authorisation(_))
+        && !matches!(leaf.body, LeafBody::Authorisation(_))
     {
         leaf.request.clone_from(&details.request);
-        leaf.by = details.by(&draft.body);
+        leaf.by = details.by(&leaf.body);
     }
     let bytes = leaf
         .encode()
@@ -385,7 +401,6 @@ fn advance(log: LogId, work: &Work) -> Result<(LogWrite, PlannedLog, AppendedBat
         kind: head.kind,
         origin: head.origin.clone(),
         old_size,
-        root: appended.root,
         frontier,
         checkpoint,
         last_time: work.time,

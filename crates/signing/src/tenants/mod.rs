@@ -433,7 +433,7 @@ pub(crate) fn tenant_draft(
     Draft {
         tenant,
         log: tenant.into(),
-        body,
+        body: body.into(),
         details,
         opens: false,
     }
