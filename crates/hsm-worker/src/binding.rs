@@ -9,6 +9,7 @@ use countersign_core::{KeyAlgorithm, KeyFacts, KeyId, TenantId};
 use countersign_hsm_protocol::WorkerError;
 use cryptoki::session::Session;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A key's binding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,10 +92,25 @@ impl Binding {
     /// # Errors
     /// [`WorkerError::BindingBroken`] if it cannot be read or is of another key.
     pub fn read_any(dir: &StateDir, key: KeyId) -> Result<Option<Self>, WorkerError> {
+        Self::read_from(&dir.binding(key), key)
+    }
+
+    /// Whether a key of this tenant's was destroyed here.
+    ///
+    /// # Errors
+    /// [`WorkerError::BindingBroken`] if what was kept of it cannot be read.
+    pub fn was_destroyed(
+        dir: &StateDir,
+        tenant: TenantId,
+        key: KeyId,
+    ) -> Result<bool, WorkerError> {
+        let kept = Self::read_from(&dir.destroyed(key), key)?;
+        Ok(kept.is_some_and(|b| b.tenant == tenant))
+    }
+
+    fn read_from(path: &Path, key: KeyId) -> Result<Option<Self>, WorkerError> {
         let broken = |why: String| WorkerError::BindingBroken(format!("{key}: {why}"));
-        let Some(bytes) =
-            read_bounded(&dir.binding(key), 64 * 1024).map_err(|e| broken(e.to_string()))?
-        else {
+        let Some(bytes) = read_bounded(path, 64 * 1024).map_err(|e| broken(e.to_string()))? else {
             return Ok(None);
         };
         let binding: Self =

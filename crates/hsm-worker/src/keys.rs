@@ -181,7 +181,8 @@ pub fn destroy(
     let broken = |e: std::io::Error| WorkerError::StateBroken(format!("{key}: {e}"));
     let _one_at_a_time = dir.lock_key(key, KEY_LOCK_WAIT)?;
     let Some(mut binding) = Binding::read(token, dir, tenant, key)? else {
-        return if dir.destroyed(key).exists() {
+        // A neighbour's destroyed key is none, as a neighbour's living one.
+        return if Binding::was_destroyed(dir, tenant, key)? {
             Ok(())
         } else {
             Err(WorkerError::NoSuchKey)

@@ -57,6 +57,8 @@ pub struct OpenLog {
     mark: File,
     written_size: u64,
     written_at: Option<Instant>,
+    /// What was last left for other nodes; zero if that is not known.
+    published_size: u64,
     published_at: Instant,
 }
 
@@ -137,34 +139,45 @@ impl Logs {
             .map(|(k, l)| (*k, Arc::clone(l)))
             .collect();
         for (key, log) in logs {
-            let (tenant, edge, publish) = {
+            let (tenant, edge, write, publish) = {
                 let log = lock(&log);
+                let size = log.log.size();
                 let due = all || log.written_at.is_none_or(|t| t.elapsed() >= WRITE_EVERY);
-                if log.log.size() == log.written_size || !due {
+                let write = due && size != log.written_size;
+                // Each by itself: at a clean stop the right edge may be on disk already, and not yet
+                // left for the others.
+                let publish = self.dir.shared()
+                    && size != log.published_size
+                    && (all || log.published_at.elapsed() >= PUBLISH_EVERY);
+                if !write && !publish {
                     continue;
                 }
                 // The mark's pages reach the disk before the right edge does.
-                if let Err(e) = log.mark.sync_data() {
+                if write && let Err(e) = log.mark.sync_data() {
                     tracing::error!(%key, error = %e, "cannot sync the log's mark");
                     continue;
                 }
-                let publish =
-                    self.dir.shared() && (all || log.published_at.elapsed() >= PUBLISH_EVERY);
-                (log.tenant, log.log.frontier().clone(), publish)
+                (log.tenant, log.log.frontier().clone(), write, publish)
             };
-            failpoint::hit("worker.before-edge");
-            match save(&self.dir.log(key), tenant, key, &edge) {
-                Ok(()) => {
-                    let mut log = lock(&log);
-                    log.written_size = edge.size();
-                    log.written_at = Some(Instant::now());
+            if write {
+                failpoint::hit("worker.before-edge");
+                match save(&self.dir.log(key), tenant, key, &edge) {
+                    Ok(()) => {
+                        let mut log = lock(&log);
+                        log.written_size = edge.size();
+                        log.written_at = Some(Instant::now());
+                    }
+                    // Signing goes on: the mark already keeps used leaves closed.
+                    Err(error) => tracing::error!(%key, %error, "cannot save the log's right edge"),
                 }
-                // Signing goes on: the mark already keeps used leaves closed.
-                Err(error) => tracing::error!(%key, %error, "cannot save the log's right edge"),
             }
             if publish {
                 match self.publish(tenant, key, &edge) {
-                    Ok(()) => lock(&log).published_at = Instant::now(),
+                    Ok(()) => {
+                        let mut log = lock(&log);
+                        log.published_size = edge.size();
+                        log.published_at = Instant::now();
+                    }
                     Err(error) => {
                         tracing::warn!(%key, %error, "cannot leave the log's right edge for other nodes");
                     }
@@ -202,6 +215,7 @@ impl Logs {
             tenant,
             written_size: log.size(),
             written_at: None,
+            published_size: 0,
             published_at: Instant::now(),
             log,
             mark,

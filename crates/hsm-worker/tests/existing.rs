@@ -207,6 +207,15 @@ fn tenants_share_a_token_and_none_reaches_anothers_key() {
     let mut request = request;
     request.tenant = acme;
     assert_eq!(at_acme.sign(request), Err(WorkerError::LeafWrongTenant));
+    // Not even that another's key was destroyed is told; its owner may ask for it twice.
+    let destroy = |tenant| RequestBody::DestroyKey {
+        tenant,
+        key: others_key,
+    };
+    for _ in 0..2 {
+        assert_eq!(at_other.call(destroy(other)), Ok(Reply::Destroyed));
+        assert_eq!(at_acme.call(destroy(acme)), Err(WorkerError::NoSuchKey));
+    }
     // Who was never taken in makes no key.
     at_acme.tenant = stranger;
     assert!(matches!(

@@ -187,6 +187,8 @@ fn a_node_that_joins_begins_with_what_another_has_seen() {
     let advance = log.append(&[leaf]);
     at_a.call(advance).unwrap();
     log.sign(&mut at_a, SCHEME, 2).unwrap();
+    // Longer than a write is away: the stop finds nothing to write, and still much to leave behind.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
     a.stop();
 
     let b = bench.node("b");
