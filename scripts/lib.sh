@@ -7,6 +7,8 @@ begin() {
     [ ! -e "$out" ] || clean
     umask 077
     mkdir -p "$out"/{logs,ci,home}
+    # Of the service that is set up: a script with several changes these between them.
+    service=$out/service homes=$out/home ca_state=$out/ca
     export PATH=$bin:$PATH COUNTERSIGN_BIN_DIR=$bin
     trap finish EXIT
 }
@@ -28,6 +30,7 @@ finish() {
         while read -r pid _; do kill "$pid" 2>/dev/null || true; done <"$out/pids"
         rm -f "$out/pids"
     fi
+    if declare -F at_end >/dev/null; then at_end; fi
     exit $status
 }
 
@@ -54,11 +57,11 @@ start() {
 }
 
 # Each person and each CI job has a folder of its own for tokens and pins.
-as() { local who=$1; shift; COUNTERSIGN_HOME="$out/home/$who" countersign "$@"; }
+as() { local who=$1; shift; COUNTERSIGN_HOME="$homes/$who" countersign "$@"; }
 login() { # WHO SUBJECT [TENANT]
-    countersign-testkit issuer mint --state "$out/issuer" --sub "$2" --aud countersign --amr mfa >"$out/home/$1.jwt"
-    as "$1" ${3:+--tenant "$3"} login --token-file "$out/home/$1.jwt" >/dev/null
-    rm "$out/home/$1.jwt"
+    countersign-testkit issuer mint --state "$out/issuer" --sub "$2" --aud countersign --amr mfa >"$homes/$1.jwt"
+    as "$1" ${3:+--tenant "$3"} login --token-file "$homes/$1.jwt" >/dev/null
+    rm "$homes/$1.jwt"
 }
 # What a CI platform hands its job: a token about the job, nothing else.
 job_token() { # REPOSITORY_ID
@@ -76,21 +79,35 @@ start_issuers() {
     platform=$(field url <<<"$ready") platform_ca=$(field ca_file <<<"$ready")
 }
 
-# start_service : a new deployment with olga as its operator.
+# start_service [URL OWNER_URL] : a new deployment with olga as its operator; rows in a SQLite file, or
+# in a PostgreSQL database.
 start_service() {
     local port
     port=$(python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])')
-    countersignd init --dev --dir "$out/service" --listen "127.0.0.1:$port" >"$out/logs/init.txt"
+    countersignd init --dev --dir "$service" --listen "127.0.0.1:$port" >"$out/logs/init.txt"
+    [ $# -eq 0 ] || move_to_postgres "$@"
     serve
-    export COUNTERSIGN_SERVER=https://localhost:$port COUNTERSIGN_CA_FILE=$out/service/tls/cert.pem
-    as operator bootstrap --credential-file "$out/service/bootstrap-credential" --issuer "$issuer" \
+    export COUNTERSIGN_SERVER=https://localhost:$port COUNTERSIGN_CA_FILE=$service/tls/cert.pem
+    as operator bootstrap --credential-file "$service/bootstrap-credential" --issuer "$issuer" \
         --issuer-ca-file "$issuer_ca" --subject olga --audience countersign --mfa-amr mfa >/dev/null
+}
+move_to_postgres() { # URL OWNER_URL
+    rm -f "$service"/data/countersign.db* "$service/bootstrap-credential"
+    python3 - "$service/countersignd.toml" "$1" <<'PY'
+import sys
+config, url = sys.argv[1:]
+text = open(config).read()
+assert "\n[log]\n" in text
+open(config, "w").write(text.replace("\n[log]\n", f'\n[database]\nurl = "{url}"\n\n[log]\n', 1))
+PY
+    countersignd create-database --config "$service/countersignd.toml" --owner-url "$2" \
+        --credential-file "$service/bootstrap-credential" >>"$out/logs/init.txt"
 }
 
 # serve, drain : countersignd alone, started again and stopped.
 serve() {
     rm -f "$out/logs/countersignd.out"
-    start countersignd countersignd serve --config "$out/service/countersignd.toml" >/dev/null
+    start countersignd countersignd serve --config "$service/countersignd.toml" >/dev/null
     service_pid=$(sed -n 's/ countersignd$//p' "$out/pids" | tail -n 1)
 }
 drain() { kill "$service_pid"; wait "$service_pid" 2>/dev/null || die "countersignd did not drain"; }
@@ -106,11 +123,11 @@ spki = json.load(open(out + "/service-keys.json"))["statement"]["spki"]
 with open(out + "/service-key.pem", "w") as f:
     f.write("-----BEGIN PUBLIC KEY-----\n" + "\n".join(textwrap.wrap(spki, 64)) + "\n-----END PUBLIC KEY-----\n")
 PY
-    ready=$(start demo-ca countersign-demo-ca serve --state "$out/ca" --audience demo-ca.example \
+    ready=$(start "$(basename "$ca_state")" countersign-demo-ca serve --state "$ca_state" --audience demo-ca.example \
         --trust-service-key "$out/service-key.pem" --allow-software)
     url=$(field listening <<<"$ready") tls=$(field ca_file <<<"$ready") ca_roots=$(field roots <<<"$ready")
     ca=$url
-    cat >>"$out/service/countersignd.toml" <<TOML
+    cat >>"$service/countersignd.toml" <<TOML
 
 [[cas]]
 name = "demo"
