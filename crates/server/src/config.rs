@@ -12,7 +12,6 @@ pub use revocation::{Mirror, Revocation};
 use crate::ServerError;
 use crate::database::is_postgres;
 use crate::files;
-use countersign_hsm_protocol::profile::Profile;
 use countersign_store::postgres::Settings;
 use serde::Deserialize;
 use std::net::SocketAddr;

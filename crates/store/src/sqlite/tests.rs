@@ -513,7 +513,7 @@ async fn a_look_makes_no_file_and_migrates_nothing() {
     assert!(!path.exists());
     let mut connection = raw(&path).await;
     MIGRATOR.run_to(1, &mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    drop(connection);
     let (look, store) = SqliteStore::look(&path).await.unwrap();
     assert!(
         look.found == 1 && look.known > 1 && store.is_none(),
