@@ -183,10 +183,12 @@ async fn with_parts(
         .keep_alive_timeout(HANDSHAKE);
     let app = countersign_api::router(&api).into_make_service();
     let mut serving = tokio::spawn(server.serve(app));
+    // Before anybody is told that we are ready: a stop that comes at once is heard, too.
+    let asked = asked_to_stop();
     ready(address);
 
     let stopped = tokio::select! {
-        () = asked_to_stop() => Stopped::Asked,
+        () = asked => Stopped::Asked,
         () = service.buried() => Stopped::Buried,
         ended = &mut serving => Stopped::Ended(ended),
     };
@@ -284,17 +286,21 @@ fn ready(address: SocketAddr) {
     );
 }
 
-async fn asked_to_stop() {
-    let (Ok(mut term), Ok(mut int)) = (
+/// Ends with SIGTERM or SIGINT. Signals are heard from the call on, not only once it is awaited.
+fn asked_to_stop() -> impl Future<Output = ()> {
+    let heard = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be heard; stop me by SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    );
+    async move {
+        let (Ok(mut term), Ok(mut int)) = heard else {
+            tracing::error!("signals cannot be heard; stop me by SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{SealingKey, SigningError};
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
 use countersign_core::ports::revocation::ListSource;
-use countersign_core::ports::store::Store;
+use countersign_core::ports::store::{CommitError, Store};
 use countersign_core::{Clock, NodeId};
 use countersign_signing_log::commitment::HexHash;
 use countersign_signing_log::leaf::{KeyCheckpoint, LeafBody};
@@ -135,6 +135,9 @@ async fn join(settings: &Settings, ports: &Ports, node: NodeId) -> Result<Standi
 /// Longest a stopping service tries to write its counts and its goodbye, whatever time is left.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Between two tries of a stopping service to write them.
+const AGAIN: Duration = Duration::from_millis(250);
+
 /// What became of a service's work when it was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -228,11 +231,25 @@ impl Service {
             .is_ok();
         let open = u64::try_from(self.measures().open.get()).unwrap_or(0);
         let rest = async {
-            self.flush_denials().await;
-            self.copy_checkpoints().await;
+            // Where nothing is ever written again in this run, trying again does not help.
+            while !(self.flush_denials().await & self.copy_checkpoints().await)
+                && self.sequencer().frozen().is_none()
+            {
+                tokio::time::sleep(AGAIN).await;
+            }
             self.0.sequencer.stop().await;
             // A node that leaves work open does not say goodbye: its lease says when it is dead.
-            done && open == 0 && self.store().leave(self.node()).await.is_ok()
+            if !done || open > 0 {
+                return false;
+            }
+            loop {
+                match self.store().leave(self.node()).await {
+                    Ok(()) => return true,
+                    Err(CommitError::Buried) => return false,
+                    Err(e) => tracing::warn!(error = %e, "the goodbye waits for the database"),
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
         };
         let until = until.max(tokio::time::Instant::now() + LAST_WORDS);
         let rest = tokio::time::timeout_at(until, rest).await == Ok(true);
@@ -411,8 +428,8 @@ impl Service {
     }
 
     /// Key logs' checkpoints enter their tenant's log: a subscriber finds a key they were never told
-    /// of. Never on the signing path.
-    async fn copy_checkpoints(&self) {
+    /// of. Never on the signing path. Whether all were copied.
+    async fn copy_checkpoints(&self) -> bool {
         let mut all = true;
         self.measures().copying();
         for (key, (tenant, origin, size, root)) in self.0.sequencer.take_moved() {
@@ -440,5 +457,6 @@ impl Service {
             }
         }
         self.measures().copied(all);
+        all
     }
 }

@@ -450,6 +450,8 @@ impl Service {
                         service.measures().open.add(-1);
                         return;
                     }
+                    // Nothing is ever written again in this run: it stays counted as open.
+                    Err(_) if service.stopping() && service.sequencer().frozen().is_some() => return,
                     // A stopping service tries for as long as its drain waits for this task: what is not
                     // written then stays counted as open.
                     Err(e) => {

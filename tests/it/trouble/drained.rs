@@ -47,8 +47,8 @@ fn log_of(s: &Subject) -> String {
 #[test]
 fn a_stop_that_cannot_write_its_outcomes_is_no_clean_end() {
     let mut s = Subject::new("undrained");
-    s.configure("[log]\n", "[limits]\ndrain_s = 4\n\n[log]\n");
-    s.restart(&[("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=sleep:1500")]);
+    s.configure("[log]\n", "[limits]\ndrain_s = 6\n\n[log]\n");
+    s.restart(&[("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=sleep:6000")]);
     let database = s.stack.path("service/data/countersign.db");
     let mut released = Vec::new();
     for (round, in_time) in [(0, false), (1, true)] {
@@ -78,7 +78,7 @@ fn a_stop_that_cannot_write_its_outcomes_is_no_clean_end() {
         let before = log_of(&s).len();
         signal(pid, "TERM");
         let code = if in_time {
-            std::thread::sleep(Duration::from_secs(1));
+            std::thread::sleep(Duration::from_millis(1500));
             holder.lets_go();
             s.stack.stop_server()
         } else {
@@ -109,6 +109,6 @@ fn a_stop_that_cannot_write_its_outcomes_is_no_clean_end() {
             &released,
             &s.stack.folder(&format!("receipts-{round}")),
         );
-        s.restart(&[("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=sleep:1500")]);
+        s.restart(&[("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=sleep:6000")]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::SqliteStore;
 use super::open::{
-    OpenError, close, connect, database, files, known, looking, readers, real_path, schema,
+    OpenError, close, connect, database, files, known, looking, pool, real_path, schema,
 };
 use super::writer::Writer;
 use std::path::Path;
@@ -53,7 +53,8 @@ impl SqliteStore {
         let rows_read = Arc::new(AtomicU64::new(0));
         let store = Self {
             writer: Writer::new(looking(&path), rows_read.clone()).into(),
-            readers: readers(&path).await?,
+            // Not even a checkpoint of the write-ahead log when they are closed.
+            readers: pool(&path, looking(&path)).await?,
             path,
             rows_read,
             _owned: None,

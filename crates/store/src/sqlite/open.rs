@@ -139,8 +139,15 @@ impl SqliteStore {
 
 /// Connections for reading.
 pub(super) async fn readers(path: &Path) -> Result<SqlitePool, OpenError> {
-    let reading = options(path)
-        .pragma("query_only", "ON")
+    pool(path, options(path).pragma("query_only", "ON")).await
+}
+
+/// Some connections that never write.
+pub(super) async fn pool(
+    path: &Path,
+    options: SqliteConnectOptions,
+) -> Result<SqlitePool, OpenError> {
+    let reading = options
         .pragma("cache_size", "-8192")
         .thread_name(|n| format!("store-reader-{n}"));
     SqlitePoolOptions::new()
