@@ -8,6 +8,7 @@ mod content;
 mod contract;
 mod crash;
 mod docs;
+mod doctor;
 mod enrolment;
 mod idempotency;
 mod keys;

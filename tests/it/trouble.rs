@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+mod drained;
+
 /// A tenant's signer on a stack of its own.
 struct Subject {
     stack: Stack,

@@ -19,6 +19,7 @@
 
 pub mod error;
 pub mod frame;
+pub mod look;
 pub mod message;
 pub mod profile;
 

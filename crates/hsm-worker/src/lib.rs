@@ -24,6 +24,7 @@
 //! | [`sandbox`] | what this process may still do |
 //! | [`key_log`], [`logs`], [`authorise`] | what the worker believes of the logs |
 //! | [`signer`], [`server`], [`run`] | threads, socket, start and stop |
+//! | [`look`] | module and token as they are found without a login, for operators |
 //!
 //! Token folder: `token.json` (pins), `bindings/`, `destroyed/`, `tenants/`, `user-pin.sealed`,
 //! `pin-latched`, `logs/` (for nodes that join), for SoftHSM `tokens/`. State folder: `logs/`, `met/`,
@@ -37,6 +38,7 @@ pub mod errors;
 pub mod key_log;
 pub mod keys;
 pub mod logs;
+pub mod look;
 pub mod module;
 pub mod object_files;
 pub mod pin;

@@ -1,6 +1,7 @@
 //! `countersign-hsm-worker`: see the library's documentation.
 
 use clap::{Parser, Subcommand};
+use countersign_hsm_worker::look;
 use countersign_hsm_worker::run::{self, Places};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,20 @@ enum Command {
         /// Stop when standard input closes: set by the supervisor, so that no worker outlives it.
         #[arg(long)]
         exit_with_parent: bool,
+    },
+    /// Looks at module and token without a login, beside a worker or without one, and prints what it
+    /// found. Nothing is changed.
+    #[command(hide = true)]
+    Look {
+        /// The token's folder; the module alone is looked at if left out.
+        #[arg(long)]
+        token: Option<PathBuf>,
+        /// An empty folder, 0700, in place of a worker's own.
+        #[arg(long)]
+        scratch: PathBuf,
+        /// As of `serve`.
+        #[arg(long)]
+        config: PathBuf,
     },
     /// Confines itself as `serve` does, tries what must not succeed, and prints what came of it.
     #[command(hide = true)]
@@ -80,6 +95,14 @@ fn main() -> ExitCode {
             };
             run::serve(&places, exit_with_parent)
         }
+        Command::Look {
+            token,
+            scratch,
+            config,
+        } => look::look(&config, token.as_deref(), &scratch).map(|report| {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }),
         Command::TrySandbox {
             state,
             config,

@@ -349,7 +349,7 @@ fn report_sandbox(measures: &[SandboxMeasure]) {
 
 /// The module reads the environment. Changing our own is unsound once threads may run, so this process
 /// begins again with the right one; locks are released by close-on-exec.
-fn begin_again_with(environment: &BTreeMap<String, OsString>) -> Result<(), StartError> {
+pub(crate) fn begin_again_with(environment: &BTreeMap<String, OsString>) -> Result<(), StartError> {
     let system = |what| move |error| StartError::System { what, error };
     if environment
         .iter()

@@ -30,6 +30,16 @@ pub fn prepare(dir: &StateDir) -> Result<std::path::PathBuf, WorkerError> {
         }
     }
     make_private(&tokens).map_err(|e| broken(&e))?;
+    configure(dir)
+}
+
+/// Writes the configuration that leads to the token's folder alone.
+///
+/// # Errors
+/// [`WorkerError::StateBroken`].
+pub fn configure(dir: &StateDir) -> Result<std::path::PathBuf, WorkerError> {
+    let broken = |e: &dyn std::fmt::Display| WorkerError::StateBroken(e.to_string());
+    let tokens = dir.token_file("tokens");
     let conf = dir.file("softhsm2.conf");
     let text = format!(
         "# Written by countersign-hsm-worker.\ndirectories.tokendir = {}\nobjectstore.backend = file\n\

@@ -73,6 +73,18 @@ impl StateDir {
         }
     }
 
+    /// A token's folder that a worker may hold, and a folder of our own in place of the worker's.
+    ///
+    /// # Errors
+    /// [`StartError::Folder`] if one of them is not there.
+    pub fn beside(token: &Path, own: &Path) -> Result<Self, StartError> {
+        Ok(Self {
+            token: token.canonicalize().map_err(|e| folder(token, e))?,
+            root: own.canonicalize().map_err(|e| folder(own, e))?,
+            _lock: None,
+        })
+    }
+
     /// The state folder, absolute.
     #[must_use]
     pub fn root(&self) -> &Path {

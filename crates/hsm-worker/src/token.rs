@@ -545,6 +545,18 @@ pub fn open_for_bench(
 }
 
 /// The user PIN: the operator's file, or the one that was made and sealed here.
+/// The serial number of the token made here, and that its PIN opens; `None` if none was made.
+///
+/// # Errors
+/// [`WorkerError::StateBroken`].
+pub(crate) fn made_here(dir: &StateDir, config: &Config) -> Result<Option<String>, WorkerError> {
+    let Some(file) = read_token_file(dir)? else {
+        return Ok(None);
+    };
+    user_pin(dir, config, file.pinned.tenant)?;
+    Ok(Some(file.pinned.facts.serial))
+}
+
 fn user_pin(
     dir: &StateDir,
     config: &Config,

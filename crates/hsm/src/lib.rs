@@ -21,6 +21,7 @@
 pub mod config;
 mod connection;
 mod errors;
+pub mod look;
 mod measures;
 mod pool;
 mod process;

@@ -91,8 +91,8 @@ pub(crate) fn has_own(config: &PoolConfig, tenant: TenantId) -> bool {
 /// Makes the folders that hold the workers' folders, and writes the workers' configurations. The tenants
 /// with a token of their own.
 pub(crate) fn prepare(config: &PoolConfig) -> Result<Vec<TenantId>, PoolError> {
-    if let Some(connect) = &config.connect {
-        return tenants_in(&connect.socket_dir, ".sock");
+    if config.connect.is_some() {
+        return known(config);
     }
     if !config.worker_binary.is_file() {
         return Err(PoolError::NoWorkerProgram(config.worker_binary.clone()));
@@ -104,31 +104,53 @@ pub(crate) fn prepare(config: &PoolConfig) -> Result<Vec<TenantId>, PoolError> {
             .create(root)
             .map_err(file(root))?;
     }
+    write_worker_config(config, None, &config_path(config, None))?;
+    for existing in &config.existing {
+        let path = config_path(config, Some(&existing.folder()));
+        write_worker_config(config, Some(existing), &path)?;
+    }
+    known(config)
+}
+
+/// The tenants with a token of their own.
+pub(crate) fn known(config: &PoolConfig) -> Result<Vec<TenantId>, PoolError> {
+    match &config.connect {
+        Some(connect) => tenants_in(&connect.socket_dir, ".sock"),
+        // Before the first start there is no folder.
+        None if !config.token_root.exists() => Ok(Vec::new()),
+        None => tenants_in(&config.token_root, ""),
+    }
+}
+
+/// Writes the configuration of the workers of tokens made here, or of an existing one's.
+pub(crate) fn write_worker_config(
+    config: &PoolConfig,
+    existing: Option<&ExistingToken>,
+    path: &Path,
+) -> Result<(), PoolError> {
     let absolute = |p: &Path| std::path::absolute(p).map_err(file(p));
     // The name of a profile that comes with the worker is no path.
     let profile = |p: &Path| match p.to_str().and_then(Profile::shipped) {
         Some(_) => Ok(p.to_path_buf()),
         None => absolute(p),
     };
-    write_config(
-        &config_path(config, None),
-        &WorkerConfig {
+    let sandbox = config.sandbox.as_str();
+    let worker = match existing {
+        None => WorkerConfig {
             module: absolute(&config.module)?,
             profile: profile(&config.profile)?,
             key_file: Some(absolute(&config.key_file)?),
             threads: config.threads,
-            sandbox: config.sandbox.as_str(),
+            sandbox,
             environment: BTreeMap::new(),
             token: None,
         },
-    )?;
-    for existing in &config.existing {
-        let worker = WorkerConfig {
+        Some(existing) => WorkerConfig {
             module: absolute(&existing.module)?,
             profile: profile(&existing.profile)?,
             key_file: None,
             threads: existing.threads.or(config.threads),
-            sandbox: config.sandbox.as_str(),
+            sandbox,
             environment: existing
                 .environment
                 .iter()
@@ -142,10 +164,63 @@ pub(crate) fn prepare(config: &PoolConfig) -> Result<Vec<TenantId>, PoolError> {
                 files: &existing.files,
                 shared: existing.tenants.len() > 1,
             }),
-        };
-        write_config(&config_path(config, Some(&existing.folder())), &worker)?;
+        },
+    };
+    write_config(path, &worker)
+}
+
+/// What came of asking for a worker's hello.
+pub(crate) enum Greeting {
+    /// Its own words.
+    Hello(Box<WorkerHello>),
+    /// Nobody listens there.
+    Nobody(String),
+    /// Somebody does, and says something else, or nothing to us.
+    Other(String),
+}
+
+/// The hello of a worker that another process of ours started, if one runs.
+pub(crate) async fn ask_own(config: &PoolConfig, folder: &str) -> Greeting {
+    match connect(&config.state_root.join(folder)).await {
+        Ok(stream) => hello_of(stream).await,
+        Err(e) => Greeting::Nobody(e.to_string()),
     }
-    tenants_in(&config.token_root, "")
+}
+
+/// The hello of a worker that others started.
+pub(crate) async fn ask_other(others: &Connect, folder: &str) -> Greeting {
+    let socket = socket_of(others, folder);
+    let named = |e: std::io::Error| format!("{}: {e}", socket.display());
+    match UnixStream::connect(&socket).await {
+        Ok(stream) => match served_by(&stream, others) {
+            Ok(()) => hello_of(stream).await,
+            Err(e) => Greeting::Other(named(e)),
+        },
+        Err(e) => Greeting::Nobody(named(e)),
+    }
+}
+
+async fn hello_of(mut stream: UnixStream) -> Greeting {
+    match greet(&mut stream).await {
+        Ok(hello) => Greeting::Hello(Box::new(hello)),
+        // So ends a connection of a user whom the worker does not hear.
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Greeting::Other(
+            "the worker closed the connection: it hears the service's user alone".into(),
+        ),
+        Err(e) => Greeting::Other(e.to_string()),
+    }
+}
+
+/// Who serves this socket is what the kernel says, not what its folder's permissions allow.
+fn served_by(stream: &UnixStream, others: &Connect) -> std::io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    if peer == others.worker_uid {
+        return Ok(());
+    }
+    Err(std::io::Error::other(format!(
+        "user {peer} serves it, not the workers' user {}",
+        others.worker_uid
+    )))
 }
 
 fn file(path: &Path) -> impl FnOnce(std::io::Error) -> PoolError + use<> {
@@ -196,16 +271,9 @@ async fn join(connect: &Connect, folder: &str, within: Duration) -> Result<Runni
     let socket = socket_of(connect, folder);
     let greeting = async {
         let mut stream = UnixStream::connect(&socket).await?;
-        // Who serves this socket is what the kernel says, not what its folder's permissions allow.
-        let peer = stream.peer_cred()?.uid();
-        if peer != connect.worker_uid {
-            return Err(std::io::Error::other(format!(
-                "user {peer} serves it, not the workers' user {}",
-                connect.worker_uid
-            )));
-        }
+        served_by(&stream, connect)?;
         let hello = greet(&mut stream).await?;
-        Ok(Running {
+        Ok::<_, std::io::Error>(Running {
             child: None,
             stream,
             hello,

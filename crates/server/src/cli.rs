@@ -16,8 +16,8 @@ Examples:
   countersignd check-config --config ./service/countersignd.toml
   countersignd serve --config ./service/countersignd.toml
 
-Exit codes: 0 done · 5 a part is away, or the port is taken: retry · 64 the command or the
-configuration is wrong · 70 internal"
+Exit codes: 0 done · 1 a check of `doctor` failed · 5 a part is away, the port is taken, or a stop
+could not write everything: retry · 64 the command or the configuration is wrong · 70 internal"
 )]
 pub struct Cli {
     /// What to do.
@@ -30,10 +30,19 @@ pub struct Cli {
 pub enum Command {
     /// Serve. Prints one JSON line on standard output when ready; logs go to standard error.
     ///
-    /// SIGTERM or SIGINT drains: no new connections, what is under way ends, then exit 0.
+    /// SIGTERM or SIGINT drains: no new connections, what is under way ends, then exit 0; exit 5 if something
+    /// could not be written.
     Serve(ConfigArgs),
     /// Read a configuration and the files it names, and say what is wrong.
     CheckConfig(ConfigArgs),
+    /// Look at everything that signing needs on this machine: whether it is good, and what to do.
+    ///
+    /// It changes nothing, and works while the service runs and while it does not. Run it as the service's user. No
+    /// login to a token is made. Exit code 1 if a check failed.
+    #[command(after_help = "\
+Example:
+  countersignd doctor --config /etc/countersign/countersignd.toml")]
+    Doctor(DoctorArgs),
     /// Make a development deployment: keys, certificate, configuration, database, credential.
     #[command(after_help = "\
 Example:
@@ -63,6 +72,17 @@ pub struct ConfigArgs {
     /// The configuration file.
     #[arg(long, value_name = "FILE", env = "COUNTERSIGND_CONFIG")]
     pub config: PathBuf,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGND_CONFIG")]
+    pub config: PathBuf,
+    /// One JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `init`.

@@ -1,16 +1,17 @@
 //! The configuration: one TOML file. Unknown keys are refused by name and line; secrets are paths
 //! to files, never values; relative paths start at the file's own folder.
 
+mod named;
 mod revocation;
 mod token;
 
+pub use self::named::{FileOf, module_present};
 pub use self::token::Token;
 pub use revocation::{Mirror, Revocation};
 
 use crate::ServerError;
 use crate::database::is_postgres;
 use crate::files;
-use countersign_hsm_protocol::profile::Profile;
 use countersign_store::postgres::Settings;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -579,73 +580,8 @@ impl Config {
     }
 
     fn check_files(&self) -> Result<(), ServerError> {
-        files::read_key(&self.sealing_key_file)?;
-        files::read_secret(&self.tls.key_file)?;
-        files::read_text(&self.tls.cert_file)?;
-        if let Some(file) = &self.database.password_file {
-            files::read_secret(file)?;
-        }
-        for ca in &self.cas {
-            if let Some(file) = &ca.ca_file {
-                files::read_text(file)?;
-            }
-        }
-        self.telemetry.check_files()?;
-        self.revocation.mirrors()?;
-        if self.hsm.mode == WorkerMode::Connect {
-            // What belongs to the workers is theirs to check: their user's files.
-            return Ok(());
-        }
-        files::read_key(&self.hsm.worker_key_file)?;
-        check_profile(&self.hsm.profile)?;
-        for token in &self.token {
-            check_profile(token.profile.get_ref())?;
-            module_present(&token.module)?;
-            if let Some(file) = &token.pin_file {
-                files::secret_is_private(file)?;
-            }
-        }
-        if self.hsm.worker_key_file.starts_with(self.token_dir()) {
-            return Err(ServerError::Content {
-                path: self.hsm.worker_key_file.clone(),
-                problem: "the key that seals the PINs may not lie beside them".into(),
-            });
-        }
-        module_present(&self.hsm.module)
+        self.files().into_iter().try_for_each(|(_, found)| found)
     }
-}
-
-fn check_profile(profile: &Path) -> Result<(), ServerError> {
-    if token::is_shipped(profile) {
-        return Ok(());
-    }
-    let text = files::read_text(profile)?;
-    Profile::parse(&text)
-        .map(|_| ())
-        .map_err(|problem| ServerError::Content {
-            path: profile.to_owned(),
-            problem,
-        })
-}
-
-/// Whether the PKCS#11 module is there; if not, what to install.
-///
-/// # Errors
-/// [`ServerError::ModuleMissing`].
-pub fn module_present(module: &Path) -> Result<(), ServerError> {
-    if module.is_file() {
-        return Ok(());
-    }
-    let text = module.display().to_string();
-    let advice = if text.contains("softhsm") {
-        "run: apt-get install softhsm2"
-    } else {
-        "install the vendor's client software, or correct `module`"
-    };
-    Err(ServerError::ModuleMissing {
-        module: text,
-        advice,
-    })
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

@@ -95,6 +95,16 @@ pub enum ServerError {
     /// This node stalled past its lease. Starting it again is right: the new run begins clean.
     #[error("this node stalled past its lease and was declared dead by another: start it again")]
     Buried,
+    /// Asked to stop, and what it had done could not all be written in time. Starting it again, or any
+    /// other node, closes what is open as `unknown`.
+    #[error(
+        "stopped before all was written: {open} authorisations have no outcome in the log and will stand there as \
+         unknown (node-stopped); was the database away?"
+    )]
+    Undrained {
+        /// Authorisations without outcome.
+        open: u64,
+    },
     /// Something is broken in here.
     #[error("internal: {0}")]
     Internal(String),
@@ -120,6 +130,7 @@ impl ServerError {
             Self::Listen { .. }
             | Self::Database(_)
             | Self::Buried
+            | Self::Undrained { .. }
             | Self::Service(SigningError::Unavailable(_) | SigningError::Busy) => 5,
             Self::Service(_) | Self::Http(_) | Self::Internal(_) => 70,
         }

@@ -6,6 +6,7 @@
 //! | [`cli`] | the command line |
 //! | [`config`] | the TOML file: unknown keys refused by name and line |
 //! | [`database`] | the SQLite file or the PostgreSQL server of a configuration |
+//! | [`doctor`] | what signing needs on this machine, looked at |
 //! | [`files`] | secrets as files, private or refused |
 //! | [`init`] | a new deployment: keys, certificate, database, bootstrap credential |
 //! | [`tls`] | rustls with one provider |
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod config;
 pub mod database;
+pub mod doctor;
 pub mod error;
 pub mod files;
 pub mod init;

@@ -5,7 +5,7 @@ use clap::Parser as _;
 use countersign_server::cli::{Cli, Command, OwnerArgs};
 use countersign_server::config::Config;
 use countersign_server::database::{self, Place};
-use countersign_server::{ServerError, init, serve};
+use countersign_server::{ServerError, doctor, init, serve};
 use countersign_store::postgres::Settings;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         }
     };
     match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("countersignd: {e}");
             ExitCode::from(e.exit_code())
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), ServerError> {
+fn run(command: Command) -> Result<ExitCode, ServerError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -36,19 +36,28 @@ fn run(command: Command) -> Result<(), ServerError> {
     match command {
         Command::Serve(args) => {
             let config = Config::load(&args.config)?;
-            runtime.block_on(serve::serve(config))
+            runtime.block_on(serve::serve(config))?;
+        }
+        Command::Doctor(args) => {
+            let report = runtime.block_on(doctor::examine(&args.config));
+            if args.json {
+                let text = serde_json::to_string_pretty(&report)
+                    .map_err(|e| ServerError::Internal(e.to_string()))?;
+                println!("{text}");
+            } else {
+                print!("{}", report.text());
+            }
+            return Ok(ExitCode::from(report.exit_code()));
         }
         Command::CheckConfig(args) => {
             let config = Config::load(&args.config)?;
             serve::check(&config)?;
             println!("{} is good", args.config.display());
-            Ok(())
         }
         Command::Init(args) => {
             let made =
                 runtime.block_on(init::development(&args.dir, args.listen, args.hsm_module))?;
             print!("{}", init::report(&made));
-            Ok(())
         }
         Command::CreateDatabase(args) => {
             let config = Config::load(&args.config)?;
@@ -65,16 +74,15 @@ fn run(command: Command) -> Result<(), ServerError> {
                 config.sealing_key_file.display(),
                 config.hsm.worker_key_file.display()
             );
-            Ok(())
         }
         Command::MigrateDatabase(args) => {
             let config = Config::load(&args.config)?;
             let owner = owner(&args.owner)?;
             runtime.block_on(init::migrate(&config, owner.as_ref()))?;
             println!("{} is up to date", Place::of(&config)?.name());
-            Ok(())
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The owner of a PostgreSQL database, if the command names one.

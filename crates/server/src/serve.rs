@@ -17,7 +17,7 @@ use countersign_core::measure::Report;
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::store::Store;
 use countersign_hsm::{Connect, ExistingToken, PoolConfig, Sandbox, WorkerPool};
-use countersign_signing::{Caps, Ports, SealingKey, Service, Settings};
+use countersign_signing::{Caps, Drained, Ports, SealingKey, Service, Settings};
 use hyper_util::rt::TokioTimer;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
@@ -32,6 +32,9 @@ const BOOKKEEPING: Duration = Duration::from_secs(3);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Longest a client may take for a request's header, and so longest an idle connection is kept.
 const HEADERS: Duration = Duration::from_secs(30);
+
+/// What a stop gives the outcomes of signatures that are out, even if connections took all its time.
+const LAST_OUTCOMES: Duration = Duration::from_secs(10);
 
 /// What `check-config` checks beyond the file itself.
 ///
@@ -180,13 +183,16 @@ async fn with_parts(
         .keep_alive_timeout(HANDSHAKE);
     let app = countersign_api::router(&api).into_make_service();
     let mut serving = tokio::spawn(server.serve(app));
+    // Before anybody is told that we are ready: a stop that comes at once is heard, too.
+    let asked = asked_to_stop();
     ready(address);
 
     let stopped = tokio::select! {
-        () = asked_to_stop() => Stopped::Asked,
+        () = asked => Stopped::Asked,
         () = service.buried() => Stopped::Buried,
         ended = &mut serving => Stopped::Ended(ended),
     };
+    let stopping = tokio::time::Instant::now();
     let result = match stopped {
         Stopped::Ended(ended) => Err(ServerError::Http(match ended {
             Ok(Err(e)) => e,
@@ -201,7 +207,7 @@ async fn with_parts(
         }
         Stopped::Asked => {
             tracing::info!("draining");
-            let until = tokio::time::Instant::now() + config.drain();
+            let until = stopping + config.drain();
             handle.graceful_shutdown(Some(config.drain()));
             if tokio::time::timeout_at(until, &mut serving).await.is_err() {
                 tracing::warn!("connections were still open at the deadline");
@@ -216,14 +222,35 @@ async fn with_parts(
     if let Some(stop) = metrics {
         stop();
     }
-    if !service.drain(config.drain()).await {
-        tracing::warn!("what was still open is closed as unknown at the next start");
-    }
+    // What the connections took is gone from the time; outcomes get some in any case.
+    let left = config.drain().saturating_sub(stopping.elapsed());
+    let drained = service
+        .drain(left.max(config.drain().min(LAST_OUTCOMES)))
+        .await;
+    // A node that was declared dead leaves nothing of its own to write.
+    let result = match result {
+        Ok(()) => drained_wholly(drained),
+        error => error,
+    };
     if let Some(spans) = spans {
         // It blocks until the last spans are sent, or its time is over.
         let _ = tokio::task::spawn_blocking(move || spans.stop()).await;
     }
     result
+}
+
+/// An end that others must hear of: a stop is clean only if the logs say what became of everything.
+fn drained_wholly(drained: Drained) -> Result<(), ServerError> {
+    if drained.open == 0 && drained.rest {
+        return Ok(());
+    }
+    tracing::error!(
+        open = drained.open,
+        bookkeeping = drained.rest,
+        "stopped with records that could not be written: authorisations without outcome are closed as unknown by the \
+         next run"
+    );
+    Err(ServerError::Undrained { open: drained.open })
 }
 
 /// Why serving ended.
@@ -259,17 +286,21 @@ fn ready(address: SocketAddr) {
     );
 }
 
-async fn asked_to_stop() {
-    let (Ok(mut term), Ok(mut int)) = (
+/// Ends with SIGTERM or SIGINT. Signals are heard from the call on, not only once it is awaited.
+fn asked_to_stop() -> impl Future<Output = ()> {
+    let heard = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be heard; stop me by SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+    );
+    async move {
+        let (Ok(mut term), Ok(mut int)) = heard else {
+            tracing::error!("signals cannot be heard; stop me by SIGKILL");
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 
@@ -282,7 +313,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     bind().map_err(|error| ServerError::Listen { address, error })
 }
 
-fn connectors(config: &Config) -> Result<Vec<Arc<dyn CertificateAuthority>>, ServerError> {
+pub(crate) fn connectors(
+    config: &Config,
+) -> Result<Vec<Arc<dyn CertificateAuthority>>, ServerError> {
     let mut all: Vec<Arc<dyn CertificateAuthority>> = Vec::new();
     for ca in &config.cas {
         let ca_pem = ca.ca_file.as_deref().map(files::read_text).transpose()?;
@@ -310,7 +343,7 @@ fn worker_binary(config: &Config) -> Result<PathBuf, ServerError> {
     Ok(own.with_file_name("countersign-hsm-worker"))
 }
 
-fn pool_config(config: &Config) -> Result<PoolConfig, ServerError> {
+pub(crate) fn pool_config(config: &Config) -> Result<PoolConfig, ServerError> {
     let hsm = &config.hsm;
     let mut pool = PoolConfig::new(
         worker_binary(config)?,

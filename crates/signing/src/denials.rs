@@ -109,8 +109,9 @@ impl Service {
         kinds.entry(kind).or_insert_with(first).0 += 1;
     }
 
-    /// Writes what was counted into the tenant logs.
-    pub(crate) async fn flush_denials(&self) {
+    /// Writes what was counted into the tenant logs. Whether all of it was written.
+    pub(crate) async fn flush_denials(&self) -> bool {
+        let mut all = true;
         let kinds = self.denials().take(self.clock().now(), self.stopping());
         for (kind, (count, record)) in kinds {
             let Ok(opening) = text_opening(&record) else {
@@ -150,7 +151,9 @@ impl Service {
                 tracing::error!(tenant = %kind.tenant, count, error = ?e, "refusals wait to be logged");
                 self.denials()
                     .put_back(HashMap::from([(kind, (count, record))]));
+                all = false;
             }
         }
+        all
     }
 }

@@ -44,10 +44,11 @@ pub use keys::KeyView;
 pub use measures::{CertificateLabel, Measures, RefusalReason, current_trace, traced};
 pub use recovery::Recovered;
 pub use revocation::{CertificateHealth, CertificateNews, RevocationSettings};
-pub use service::{Ports, Readiness, Service, ServiceKeys, Settings};
+pub use service::{Drained, Ports, Readiness, Service, ServiceKeys, Settings};
 pub use service_keys::{SealingKey, ServiceSecrets, ServiceTokenKey};
 pub use sign::{
     ItemResult, MAX_IDEMPOTENCY_KEY, MAX_ITEM_ID, MAX_ITEMS, SignBatch, SignItem, SignedItem,
     SignerCertificate,
 };
+pub use standing::MAX_SKEW;
 pub use tenants::{IssuerSpec, NewTenant};

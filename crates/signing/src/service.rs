@@ -15,7 +15,7 @@ use crate::{SealingKey, SigningError};
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
 use countersign_core::ports::revocation::ListSource;
-use countersign_core::ports::store::Store;
+use countersign_core::ports::store::{CommitError, Store};
 use countersign_core::{Clock, NodeId};
 use countersign_signing_log::note::VerifierKey;
 use std::sync::Arc;
@@ -130,6 +130,21 @@ async fn join(settings: &Settings, ports: &Ports, node: NodeId) -> Result<Standi
     Ok(standing)
 }
 
+/// Longest a stopping service tries to write its counts and its goodbye, whatever time is left.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Between two tries of a stopping service to write them.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// What became of a service's work when it was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Authorisations whose outcome is not in the log. Another run closes them as `unknown`.
+    pub open: u64,
+    /// Whether all else was written: refusals counted, checkpoints copied, the goodbye.
+    pub rest: bool,
+}
+
 /// How old a probe's answer may be.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
@@ -203,22 +218,40 @@ impl Service {
         Ok(service)
     }
 
-    /// Stops taking work, waits for what is under way, writes what is counted. `true` if all was
-    /// done within `deadline`; what was not is closed as `unknown` at the next start.
-    pub async fn drain(&self, deadline: Duration) -> bool {
+    /// Stops taking work, waits for what is under way, writes what is counted; what is not done
+    /// within `deadline` is left, and told.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
         self.0.stopping.store(true, Ordering::Release);
         self.0.tasks.close();
-        let done = tokio::time::timeout(deadline, self.0.tasks.wait())
+        let until = tokio::time::Instant::now() + deadline;
+        let done = tokio::time::timeout_at(until, self.0.tasks.wait())
             .await
             .is_ok();
+        let open = u64::try_from(self.measures().open.get()).unwrap_or(0);
         let rest = async {
-            self.flush_denials().await;
-            self.copy_checkpoints().await;
+            // Where nothing is ever written again in this run, trying again does not help.
+            while !(self.flush_denials().await & self.copy_checkpoints().await)
+                && self.sequencer().frozen().is_none()
+            {
+                tokio::time::sleep(AGAIN).await;
+            }
             self.0.sequencer.stop().await;
-            done && self.store().leave(self.node()).await.is_ok()
+            // A node that leaves work open does not say goodbye: its lease says when it is dead.
+            if !done || open > 0 {
+                return false;
+            }
+            loop {
+                match self.store().leave(self.node()).await {
+                    Ok(()) => return true,
+                    Err(CommitError::Buried) => return false,
+                    Err(e) => tracing::warn!(error = %e, "the goodbye waits for the database"),
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
         };
-        // A node that leaves work open does not say goodbye: its lease says when it is dead.
-        tokio::time::timeout(deadline, rest).await == Ok(true)
+        let until = until.max(tokio::time::Instant::now() + LAST_WORDS);
+        let rest = tokio::time::timeout_at(until, rest).await == Ok(true);
+        Drained { open, rest }
     }
 
     /// What is counted.
@@ -393,8 +426,8 @@ impl Service {
     }
 
     /// Key logs' checkpoints enter their tenant's log: a subscriber finds a key they were never told
-    /// of. Never on the signing path.
-    async fn copy_checkpoints(&self) {
+    /// of. Never on the signing path. Whether all were copied.
+    async fn copy_checkpoints(&self) -> bool {
         let mut all = true;
         self.measures().copying();
         for (key, tenant) in self.0.sequencer.take_moved() {
@@ -415,5 +448,6 @@ impl Service {
             }
         }
         self.measures().copied(all);
+        all
     }
 }

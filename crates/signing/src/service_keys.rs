@@ -62,6 +62,21 @@ impl SealingKey {
         Ok(out)
     }
 
+    /// Whether it opens every key in the database; how many there are. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// [`SigningError::Internal`] if it is not the one that they were wrapped under.
+    pub async fn opens(&self, store: &dyn ServiceStore) -> Result<usize, SigningError> {
+        let mut count: usize = 0;
+        for purpose in [LOG, STATEMENT, TOKEN] {
+            for row in store.service_keys(purpose).await? {
+                self.unwrap(purpose, &row.wrapped)?;
+                count = count.saturating_add(1);
+            }
+        }
+        Ok(count)
+    }
+
     fn unwrap(&self, purpose: &str, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, SigningError> {
         let bad = || {
             SigningError::Internal(format!(

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// A clock this far from the database's writes no leaves: their times would contradict other nodes'.
-const MAX_SKEW: Duration = Duration::from_secs(30);
+pub const MAX_SKEW: Duration = Duration::from_secs(30);
 
 /// The node's lease, as the node itself sees it.
 #[derive(Debug)]

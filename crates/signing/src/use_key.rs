@@ -31,6 +31,10 @@ use std::time::Instant;
 
 /// How often a worker that fell behind is brought up before we give up.
 const SYNC_ROUNDS: usize = 8;
+/// Longest pause between two tries to write an outcome.
+const LONGEST_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+/// The same while the service stops: there is little time.
+const STOPPING_WAIT: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// What is to be authorised.
 pub(crate) struct KeyUse<'a> {
@@ -447,14 +451,15 @@ impl Service {
                         service.measures().open.add(-1);
                         return;
                     }
-                    Err(_) if service.stopping() => {
-                        service.measures().open.add(-1);
-                        return;
-                    }
+                    // Nothing is ever written again in this run: it stays counted as open.
+                    Err(_) if service.stopping() && service.sequencer().frozen().is_some() => return,
+                    // A stopping service tries for as long as its drain waits for this task: what is not
+                    // written then stays counted as open.
                     Err(e) => {
                         tracing::warn!(log = %close.log, index = close.index, error = ?e, "outcome leaf waits");
-                        tokio::time::sleep(wait).await;
-                        wait = (wait * 2).min(std::time::Duration::from_secs(5));
+                        let most = if service.stopping() { STOPPING_WAIT } else { LONGEST_WAIT };
+                        tokio::time::sleep(wait.min(most)).await;
+                        wait = (wait * 2).min(LONGEST_WAIT);
                     }
                 }
             }

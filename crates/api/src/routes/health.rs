@@ -36,6 +36,9 @@ pub struct Ready {
     pub node: String,
     /// How many tokens are in which state. Tenants are not named here.
     pub tokens: BTreeMap<String, usize>,
+    /// How many tokens' workers lack which measure of the sandbox; none where all are confined as they
+    /// should be.
+    pub sandbox_gaps: BTreeMap<String, usize>,
 }
 
 /// The database takes writes. A token that is down is counted, and does not make the service
@@ -45,7 +48,12 @@ pub struct Ready {
 async fn readyz(State(api): State<Api>) -> Response {
     let state = api.service().readiness().await;
     let mut tokens = BTreeMap::new();
+    let mut sandbox_gaps = BTreeMap::new();
     for t in state.tokens {
+        for gap in t.sandbox.into_iter().filter(|m| !m.enforced) {
+            let n: &mut usize = sandbox_gaps.entry(gap.measure).or_default();
+            *n = n.saturating_add(1);
+        }
         let n: &mut usize = tokens.entry(t.state).or_default();
         *n = n.saturating_add(1);
     }
@@ -65,6 +73,7 @@ async fn readyz(State(api): State<Api>) -> Response {
         }
         .to_owned(),
         tokens,
+        sandbox_gaps,
     };
     if let Some(why) = state.rewound {
         tracing::warn!(error = %why, "not ready");

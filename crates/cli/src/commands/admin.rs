@@ -1,5 +1,6 @@
 //! `countersign admin`: what operators do.
 
+use crate::commands::doctor::Doctor;
 use crate::commands::issuers::{Kind, SettingsArgs};
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -14,6 +15,13 @@ pub enum Admin {
     /// Tenants.
     #[command(subcommand)]
     Tenant(Tenant),
+    /// Look at everything that signing needs, on the service's own machine: what is bad, and what to do.
+    ///
+    /// It runs `countersignd doctor`, as the service's user. No session is needed. Exit code 1 if a check failed.
+    #[command(after_help = "\
+Example:
+  countersign admin doctor --service-config /etc/countersign/countersignd.toml")]
+    Doctor(Doctor),
 }
 
 /// Subcommands of `admin tenant`.
@@ -57,7 +65,10 @@ pub struct Create {
 
 impl Admin {
     pub(super) fn run(self, context: &Context) -> Result<Report> {
-        let Self::Tenant(command) = self;
+        let command = match self {
+            Self::Tenant(command) => command,
+            Self::Doctor(doctor) => return doctor.run(context.global.json),
+        };
         let client = context.operator()?;
         match command {
             Tenant::Create(c) => {

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod bootstrap;
 pub mod certificate;
 pub mod csr;
+pub mod doctor;
 pub mod grants;
 pub mod issuers;
 pub mod keys;

@@ -17,6 +17,7 @@ mod errors;
 mod flush;
 mod keys;
 mod log;
+mod look;
 mod nodes;
 mod open;
 mod revocation;
@@ -26,6 +27,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 
+pub use look::Look;
 pub use open::OpenError;
 pub use settings::{Settings, UrlError};
 

@@ -73,17 +73,21 @@ impl PostgresStore {
         }
         guarded(&place, settings.role(), &mut connection).await?;
         close(connection).await;
+        let store = Self::with(settings, facts);
+        store.settings_arrive(&place).await?;
+        Ok(store)
+    }
+
+    pub(super) fn with(settings: Settings, facts: Facts) -> Self {
         let most = settings.max_connections;
         let single_node = settings.single_node;
         let own = Connections::new(settings.clone(), facts.clone(), OWN.min(most));
         let callers = Connections::new(settings, facts, most.saturating_sub(OWN).max(1));
-        let store = Self {
+        Self {
             callers,
             own,
             single_node,
-        };
-        store.settings_arrive(&place).await?;
-        Ok(store)
+        }
     }
 
     /// Looks at server and role and changes nothing.
@@ -132,7 +136,7 @@ impl PostgresStore {
     }
 
     /// What a connection says of itself when it begins must reach the server.
-    async fn settings_arrive(&self, place: &str) -> Result<(), OpenError> {
+    pub(super) async fn settings_arrive(&self, place: &str) -> Result<(), OpenError> {
         let away = |e: sqlx::Error| away(place, &e);
         let mut taken = self.own.take().await.map_err(away)?;
         let query = super::sql("SELECT current_setting('lock_timeout')");
@@ -150,7 +154,7 @@ impl PostgresStore {
 }
 
 /// Connects, looks at server and role, and whether anything stands in between.
-async fn enter(settings: &Settings) -> Result<(Facts, PgConnection), OpenError> {
+pub(super) async fn enter(settings: &Settings) -> Result<(Facts, PgConnection), OpenError> {
     let place = settings.place();
     let mut first = connect(&place, settings).await?;
     let facts = judge(&mut first, settings, Role::Bound).await?;
@@ -187,7 +191,7 @@ async fn connect(place: &str, settings: &Settings) -> Result<PgConnection, OpenE
     }
 }
 
-async fn close(connection: PgConnection) {
+pub(super) async fn close(connection: PgConnection) {
     if let Err(e) = connection.close().await {
         tracing::debug!(error = %e, "closing a database connection");
     }
@@ -316,7 +320,7 @@ async fn look(
 }
 
 /// What schema there is.
-enum Schema {
+pub(super) enum Schema {
     /// None, and nothing else.
     None,
     /// Ours.
@@ -328,7 +332,10 @@ enum Schema {
     },
 }
 
-async fn schema(place: &str, connection: &mut PgConnection) -> Result<Schema, OpenError> {
+pub(super) async fn schema(
+    place: &str,
+    connection: &mut PgConnection,
+) -> Result<Schema, OpenError> {
     let failed = |e: sqlx::Error| away(place, &e);
     let row = sqlx::query(
         "SELECT to_regclass('_sqlx_migrations') IS NOT NULL, to_regclass('open_authorisations') IS NOT NULL, \
@@ -398,7 +405,7 @@ async fn lock(place: &str, connection: &mut PgConnection) -> Result<(), OpenErro
         .map_err(|e| away(place, &e))
 }
 
-async fn owns(place: &str, connection: &mut PgConnection) -> Result<bool, OpenError> {
+pub(super) async fn owns(place: &str, connection: &mut PgConnection) -> Result<bool, OpenError> {
     sqlx::query_scalar(
         "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('tenants')",
     )
@@ -421,7 +428,11 @@ async fn run_migrations(place: &str, connection: &mut PgConnection) -> Result<()
 }
 
 /// Each of our tables is one we may use, and each with a tenant hides its neighbours.
-async fn guarded(place: &str, role: &str, connection: &mut PgConnection) -> Result<(), OpenError> {
+pub(super) async fn guarded(
+    place: &str,
+    role: &str,
+    connection: &mut PgConnection,
+) -> Result<(), OpenError> {
     let failed = |e: sqlx::Error| away(place, &e);
     let rows = sqlx::query(
         "SELECT c.relname::text, \
@@ -460,7 +471,7 @@ async fn guarded(place: &str, role: &str, connection: &mut PgConnection) -> Resu
     Ok(())
 }
 
-fn away(place: &str, e: &sqlx::Error) -> OpenError {
+pub(super) fn away(place: &str, e: &sqlx::Error) -> OpenError {
     // A pooler answers so to the settings a connection begins with.
     if errors::code(e).as_deref() == Some("08P01") && e.to_string().contains("startup parameter") {
         return OpenError::Pooler {

@@ -6,6 +6,7 @@ mod decode;
 mod errors;
 mod keys;
 mod log;
+mod look;
 mod many;
 mod nodes;
 mod open;
@@ -16,6 +17,7 @@ mod tenants;
 mod tests;
 mod writer;
 
+pub use look::Look;
 pub use open::OpenError;
 
 use crate::columns::Columns;
@@ -43,8 +45,9 @@ pub struct SqliteStore {
     writer: Arc<Writer>,
     readers: SqlitePool,
     rows_read: Arc<AtomicU64>,
-    /// Holds the lock that says this process owns the file; released when the store is dropped.
-    _owned: File,
+    /// Holds the lock that says this process owns the file; released when the store is dropped. A
+    /// store that only reads has none.
+    _owned: Option<File>,
 }
 
 impl SqliteStore {

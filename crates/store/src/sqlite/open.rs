@@ -7,7 +7,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, SqlitePool};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -125,28 +125,89 @@ impl SqliteStore {
             .thread_name(|_| "store-writer".to_owned());
         bring_up_to_date(&path, &writing).await?;
 
-        let reading = options(&path)
-            .pragma("query_only", "ON")
-            .pragma("cache_size", "-8192")
-            .thread_name(|n| format!("store-reader-{n}"));
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(Duration::from_secs(5))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .connect_with(reading)
-            .await
-            .map_err(|e| database(&path, &e))?;
+        let readers = readers(&path).await?;
         let rows_read = Arc::new(AtomicU64::new(0));
         Ok(Self {
             writer: Writer::new(writing, rows_read.clone()).into(),
             path,
             readers,
             rows_read,
-            _owned: owned,
+            _owned: Some(owned),
         })
     }
+}
+
+/// Connections for reading.
+pub(super) async fn readers(path: &Path) -> Result<SqlitePool, OpenError> {
+    pool(path, options(path).pragma("query_only", "ON")).await
+}
+
+/// Some connections that never write.
+pub(super) async fn pool(
+    path: &Path,
+    options: SqliteConnectOptions,
+) -> Result<SqlitePool, OpenError> {
+    let reading = options
+        .pragma("cache_size", "-8192")
+        .thread_name(|n| format!("store-reader-{n}"));
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(Duration::from_secs(5))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(reading)
+        .await
+        .map_err(|e| database(path, &e))
+}
+
+/// Without any setting: not even the journal mode of a foreign file changes.
+pub(super) fn looking(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+}
+
+/// The schema this release writes.
+pub(super) fn known() -> i64 {
+    MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0)
+}
+
+/// Checks that the file is ours and not newer than we are; its schema, if it has one.
+pub(super) async fn schema(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<Option<i64>, OpenError> {
+    let id: i64 = number(path, connection, "PRAGMA application_id").await?;
+    let tables = number(
+        path,
+        connection,
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
+    )
+    .await?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    if id != APPLICATION_ID {
+        return Err(OpenError::NotOurs {
+            path: path.to_owned(),
+        });
+    }
+    let found = number(
+        path,
+        connection,
+        "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
+    )
+    .await?;
+    if found > known() {
+        return Err(OpenError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known: known(),
+        });
+    }
+    Ok(Some(found))
 }
 
 /// What all connections share.
@@ -162,7 +223,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 /// The file's own name, so that a link to it does not lead past the lock.
-fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
+pub(super) fn real_path(path: &Path) -> Result<PathBuf, OpenError> {
     if let Ok(real) = path.canonicalize() {
         return Ok(real);
     }
@@ -247,40 +308,8 @@ fn make_private(path: &Path, new: bool) -> Result<(), OpenError> {
 
 /// Checks that the file is ours and not newer than we are, then migrates it.
 async fn bring_up_to_date(path: &Path, options: &SqliteConnectOptions) -> Result<(), OpenError> {
-    // Looked at without any setting first: not even the journal mode of a foreign file changes.
-    let looking = SqliteConnectOptions::new()
-        .filename(path)
-        .read_only(true)
-        .busy_timeout(BUSY_TIMEOUT);
-    let mut connection = connect(path, &looking).await?;
-    let id: i64 = number(path, &mut connection, "PRAGMA application_id").await?;
-    let tables = number(
-        path,
-        &mut connection,
-        "SELECT count(*) FROM sqlite_schema WHERE type = 'table'",
-    )
-    .await?;
-    if tables > 0 {
-        if id != APPLICATION_ID {
-            return Err(OpenError::NotOurs {
-                path: path.to_owned(),
-            });
-        }
-        let found = number(
-            path,
-            &mut connection,
-            "SELECT coalesce(max(version), 0) FROM _sqlx_migrations",
-        )
-        .await?;
-        let known = MIGRATOR.iter().map(|m| m.version).max().unwrap_or(0);
-        if found > known {
-            return Err(OpenError::NewerSchema {
-                path: path.to_owned(),
-                found,
-                known,
-            });
-        }
-    }
+    let mut connection = connect(path, &looking(path)).await?;
+    schema(path, &mut connection).await?;
     close(path, connection).await?;
 
     let mut connection = connect(path, options).await?;
@@ -296,14 +325,14 @@ async fn bring_up_to_date(path: &Path, options: &SqliteConnectOptions) -> Result
     close(path, connection).await
 }
 
-async fn connect(
+pub(super) async fn connect(
     path: &Path,
     options: &SqliteConnectOptions,
 ) -> Result<SqliteConnection, OpenError> {
     options.connect().await.map_err(|e| database(path, &e))
 }
 
-async fn close(path: &Path, connection: SqliteConnection) -> Result<(), OpenError> {
+pub(super) async fn close(path: &Path, connection: SqliteConnection) -> Result<(), OpenError> {
     connection.close().await.map_err(|e| database(path, &e))
 }
 
@@ -318,7 +347,7 @@ async fn number(
         .map_err(|e| database(path, &e))
 }
 
-fn database(path: &Path, e: &sqlx::Error) -> OpenError {
+pub(super) fn database(path: &Path, e: &sqlx::Error) -> OpenError {
     let path = path.to_owned();
     if is_not_a_database(e) {
         OpenError::NotOurs { path }
@@ -330,7 +359,7 @@ fn database(path: &Path, e: &sqlx::Error) -> OpenError {
     }
 }
 
-fn files(path: &Path, what: &'static str, e: &io::Error) -> OpenError {
+pub(super) fn files(path: &Path, what: &'static str, e: &io::Error) -> OpenError {
     OpenError::Files {
         path: path.to_owned(),
         what,

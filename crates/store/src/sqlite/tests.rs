@@ -485,3 +485,40 @@ fn a_chain_survives_packing_and_nothing_else_unpacks() {
     assert_eq!(keys::unpack_chain(&[0xff; 4]), None);
     assert_eq!(TenantId(uuid::Uuid::nil()), OPERATOR_REALM);
 }
+
+#[tokio::test]
+async fn a_look_beside_the_owner_reads_and_never_writes() {
+    let t = fresh().await;
+    let path = t.folder.path().join("db");
+    assert!(t.store.offer_bootstrap([7; 32]).await.unwrap());
+    let (look, store) = SqliteStore::look(&path).await.unwrap();
+    assert_eq!((look.journal.as_str(), look.found), ("wal", look.known));
+    let store = store.unwrap();
+    assert_eq!(store.bootstrap().await.unwrap(), Some([7; 32]));
+    let refused = store.offer_bootstrap([8; 32]).await.unwrap_err();
+    assert!(refused.to_string().contains("readonly"), "{refused}");
+    store.close().await;
+    // The owner goes on, and still owns it.
+    assert!(t.store.offer_bootstrap([9; 32]).await.unwrap());
+    let second = SqliteStore::open(&path, false).await.unwrap_err();
+    assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+}
+
+#[tokio::test]
+async fn a_look_makes_no_file_and_migrates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let none = SqliteStore::look(&path).await.unwrap_err();
+    assert!(matches!(none, OpenError::NotFound { .. }), "{none}");
+    assert!(!path.exists());
+    let mut connection = raw(&path).await;
+    MIGRATOR.run_to(1, &mut connection).await.unwrap();
+    drop(connection);
+    let (look, store) = SqliteStore::look(&path).await.unwrap();
+    assert!(
+        look.found == 1 && look.known > 1 && store.is_none(),
+        "{look:?}"
+    );
+    let (again, _) = SqliteStore::look(&path).await.unwrap();
+    assert_eq!(look, again);
+}

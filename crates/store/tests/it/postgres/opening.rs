@@ -255,6 +255,35 @@ async fn a_password_is_used() {
     store.probe().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_look_reads_and_makes_nothing() {
+    let db = server().database().unwrap();
+    let none = PostgresStore::look(settings(&db.url)).await.unwrap_err();
+    assert!(matches!(none, OpenError::NotFound { .. }), "{none}");
+    PostgresStore::create(&settings(&db.owner_url))
+        .await
+        .unwrap();
+    let (look, store) = PostgresStore::look(settings(&db.url)).await.unwrap();
+    assert_eq!(
+        (look.found, look.synchronous_commit.as_str()),
+        (look.known, "on")
+    );
+    assert_eq!(store.unwrap().bootstrap().await.unwrap(), None);
+    // An older schema stays as it is, even where the role could change it.
+    let statement = format!(
+        "DELETE FROM _sqlx_migrations WHERE version = {}",
+        look.known
+    );
+    server().psql(&db.name, &statement).unwrap();
+    let older = PostgresStore::look(settings(&db.owner_url)).await;
+    assert!(
+        matches!(&older, Ok((l, None)) if l.found < l.known),
+        "{older:?}"
+    );
+    let role = PostgresStore::look(settings(&db.url)).await.unwrap_err();
+    assert!(matches!(role, OpenError::OlderSchema { .. }), "{role}");
+}
+
 fn wait_for_reload(server: &Server, db: &Database) {
     countersign_testkit::programs::wait_until(
         "the reload",
