@@ -78,7 +78,8 @@ impl Scene {
                     }),
                 seen_orders: Some(&|id| self.used.iter().any(|u| u == id)),
                 policy: self.policy,
-                formats: &[],
+                formats: crate::vendor::FORMATS,
+                anchors: &crate::Anchors::pinned(),
             },
         )
     }
