@@ -5,6 +5,8 @@
 //! `second_source` says whether two independent publications gave the same key.
 
 mod extra;
+pub(crate) mod marvell;
+pub(crate) mod securosys;
 pub(crate) mod yubihsm2;
 
 pub use extra::AnchorError;
@@ -15,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// All rows, vendor by vendor. A new vendor adds its table here.
-pub const TABLES: &[&[Row]] = &[yubihsm2::ROWS];
+pub const TABLES: &[&[Row]] = &[yubihsm2::ROWS, marvell::ROWS, securosys::ROWS];
 
 /// What an anchor may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

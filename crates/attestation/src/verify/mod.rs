@@ -24,6 +24,7 @@ pub use question::{Question, SubjectFile, verify};
 
 pub(crate) use devices::{Devices, appraise_devices};
 pub(crate) use question::device_methods;
+pub(crate) use unpack::gunzip;
 
 #[cfg(test)]
 mod tests;

@@ -33,7 +33,7 @@ pub(super) fn open(
     if bytes.is_empty() {
         pool.problem(&origin.path, "is empty");
     } else if bytes.starts_with(&[0x1f, 0x8b, 0x08]) {
-        gunzip(pool, bytes, origin, depth);
+        open_gzip(pool, bytes, origin, depth);
     } else if let Ok(element) = single(bytes, "file")
         && (element.tag() == tag::SEQUENCE || label.is_some())
     {
@@ -93,7 +93,20 @@ fn open_blocks(
     }
 }
 
-fn gunzip(pool: &mut Pool, bytes: &[u8], origin: &Origin, depth: usize) {
+fn open_gzip(pool: &mut Pool, bytes: &[u8], origin: &Origin, depth: usize) {
+    match gunzip(bytes) {
+        Err(problem) => pool.problem(&origin.path, problem),
+        Ok(out) => {
+            if pool.spend(out.len(), &origin.path) {
+                let parent = pool.push(Content::Wrapper("gzip file"), bytes, None, origin);
+                open(pool, &out, &within(origin, parent, ""), None, depth + 1);
+            }
+        }
+    }
+}
+
+/// What one whole gzip file holds, up to 2 MiB; else what is wrong with it, in words.
+pub(crate) fn gunzip(bytes: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::new();
     let mut decoder = GzDecoder::new(bytes);
     let read = decoder
@@ -102,12 +115,11 @@ fn gunzip(pool: &mut Pool, bytes: &[u8], origin: &Origin, depth: usize) {
         .read_to_end(&mut out);
     let whole = read.is_ok() && decoder.into_inner().is_empty();
     if u64::try_from(out.len()).is_ok_and(|n| n > MAX_GUNZIPPED) {
-        pool.problem(&origin.path, "unpacks to more than 2 MiB");
+        Err("unpacks to more than 2 MiB")
     } else if !whole {
-        pool.problem(&origin.path, "is no whole gzip file");
-    } else if pool.spend(out.len(), &origin.path) {
-        let parent = pool.push(Content::Wrapper("gzip file"), bytes, None, origin);
-        open(pool, &out, &within(origin, parent, ""), None, depth + 1);
+        Err("is no whole gzip file")
+    } else {
+        Ok(out)
     }
 }
 
