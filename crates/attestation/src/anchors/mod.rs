@@ -7,6 +7,7 @@
 mod extra;
 pub(crate) mod marvell;
 pub(crate) mod securosys;
+pub(crate) mod tpm2;
 pub(crate) mod yubihsm2;
 
 pub use extra::AnchorError;
@@ -17,7 +18,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// All rows, vendor by vendor. A new vendor adds its table here.
-pub const TABLES: &[&[Row]] = &[yubihsm2::ROWS, marvell::ROWS, securosys::ROWS];
+pub const TABLES: &[&[Row]] = &[yubihsm2::ROWS, marvell::ROWS, securosys::ROWS, tpm2::ROWS];
 
 /// What an anchor may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

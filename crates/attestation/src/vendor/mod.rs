@@ -2,8 +2,10 @@
 //! rules (types to checks and facts).
 
 pub mod marvell;
+pub mod pkix;
 pub mod securosys;
 pub mod statement;
+pub mod tpm2;
 pub mod yubihsm2;
 
 use crate::verify::Format;
@@ -13,6 +15,8 @@ pub const FORMATS: &[&dyn Format] = &[
     &yubihsm2::YubiHsm2,
     &marvell::Marvell,
     &securosys::Securosys,
+    &tpm2::Tpm2,
+    &pkix::Pkix,
 ];
 
 /// Every format, our own service statement among them.
