@@ -17,6 +17,8 @@ pub mod bundle;
 pub mod certificate;
 pub mod chain;
 pub mod der;
+mod dsa;
+pub mod hss;
 pub mod key;
 mod key_checks;
 pub mod name;

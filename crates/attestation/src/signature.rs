@@ -12,6 +12,8 @@ use aws_lc_rs::signature::{
 };
 use std::cell::Cell;
 
+pub use crate::dsa::DsaKey;
+
 /// A hash function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hash {
@@ -128,6 +130,21 @@ impl Work {
     ) -> Result<(), SignatureError> {
         self.spend()?;
         verify(key, algorithm, message, signature)
+    }
+
+    /// Verifies a DSA signature, its numbers big-endian, and counts it.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn verify_dsa_sha256(
+        &self,
+        key: DsaKey<'_>,
+        message: &[u8],
+        r: &[u8],
+        s: &[u8],
+    ) -> Result<(), SignatureError> {
+        self.spend()?;
+        crate::dsa::verify_sha256(key, message, r, s)
     }
 
     /// As [`verify_fixed`], counted.

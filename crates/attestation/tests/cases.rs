@@ -77,6 +77,30 @@ fn claim<'r>(result: &'r AttestationResult, name: &str) -> Option<&'r str> {
     found.map(|c| c.value.as_str())
 }
 
+/// A fact of a case that its own evidence contradicts: (case, fact, as given, as the evidence says).
+///
+/// Crypto4A: the claim's value is `[1] IMPLICIT` with length 9, `4.0.2.493`; the character `0` after
+/// it is the tag (0x30) of the next claim.
+const MISREAD: [(&str, &str, &str, &str); 1] = [(
+    "crypto4a-qasm/qsm000129-ec-p256",
+    "firmware",
+    "4.0.2.4930",
+    "4.0.2.493",
+)];
+
+/// The expected value, or what the evidence says where a case misreads it. Loud, and void as soon
+/// as the case changes.
+fn corrected(case: &Value, fact: &str, given: &Value) -> Value {
+    let misread = MISREAD.iter().find(|(name, of, value, _)| {
+        case["name"] == **name && fact == *of && given.as_str() == Some(value)
+    });
+    let Some((name, _, value, correct)) = misread else {
+        return given.clone();
+    };
+    eprintln!("{name}: the case gives {fact} {value}, the evidence says {correct}");
+    Value::from(*correct)
+}
+
 fn wrong_facts(case: &Value, r: &AttestationResult) -> Vec<String> {
     let mut wrong = Vec::new();
     let accepted = r.verdict == Verdict::Accept;
@@ -84,6 +108,7 @@ fn wrong_facts(case: &Value, r: &AttestationResult) -> Vec<String> {
         return wrong;
     };
     for (name, expected) in facts {
+        let expected = &corrected(case, name, expected);
         let mut differs = |seen: String| wrong.push(format!("{name}: expected {expected}, {seen}"));
         match name.as_str() {
             "spki_sha256" => {

@@ -4,7 +4,10 @@
 //! several makers re-issued a root with the same key. Nothing in evidence ever becomes an anchor.
 //! `second_source` says whether two independent publications gave the same key.
 
+mod crypto4a;
+mod entrust;
 mod extra;
+mod fortanix;
 pub(crate) mod marvell;
 pub(crate) mod securosys;
 pub(crate) mod tpm2;
@@ -18,7 +21,15 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 /// All rows, vendor by vendor. A new vendor adds its table here.
-pub const TABLES: &[&[Row]] = &[yubihsm2::ROWS, marvell::ROWS, securosys::ROWS, tpm2::ROWS];
+pub const TABLES: &[&[Row]] = &[
+    crypto4a::ROWS,
+    entrust::ROWS,
+    fortanix::ROWS,
+    marvell::ROWS,
+    securosys::ROWS,
+    tpm2::ROWS,
+    yubihsm2::ROWS,
+];
 
 /// What an anchor may sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,10 @@
 //! The formats, one module each: a strict reader (bytes to types, no judgement) apart from the
 //! rules (types to checks and facts).
 
+pub mod crypto4a;
+pub mod fortanix;
 pub mod marvell;
+pub mod nshield;
 pub mod pkix;
 pub mod securosys;
 pub mod statement;
@@ -12,11 +15,14 @@ use crate::verify::Format;
 
 /// Every format of device evidence. A new format adds itself here.
 pub const FORMATS: &[&dyn Format] = &[
-    &yubihsm2::YubiHsm2,
+    &crypto4a::Crypto4A,
+    &fortanix::Fortanix,
     &marvell::Marvell,
+    &nshield::NShield,
     &securosys::Securosys,
-    &tpm2::Tpm2,
     &pkix::Pkix,
+    &tpm2::Tpm2,
+    &yubihsm2::YubiHsm2,
 ];
 
 /// Every format, our own service statement among them.
