@@ -2,6 +2,7 @@
 //!
 //! They lie beside the checkout, in `../shared/attestation`; where they do not, the test says so
 //! loudly and checks nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use countersign_attestation::result::{AttestationResult, Exportable, Known, Verdict};
 use countersign_attestation::verify::{File, Policy, Question, SubjectFile, verify};

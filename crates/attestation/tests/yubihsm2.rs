@@ -1,4 +1,5 @@
 //! Every rule of the YubiHSM 2 format: evidence that is accepted, and evidence it refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
