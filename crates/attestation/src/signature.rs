@@ -1,6 +1,6 @@
 //! Signatures over original bytes, by the algorithms that makers of devices use.
 //!
-//! Two oddities are tolerated, because genuine evidence has them: RSA algorithm parameters absent
+//! Three oddities are tolerated, because genuine evidence has them: RSA algorithm parameters absent
 //! instead of NULL (RFC 4055 §5 wants both read), and ECDSA integers without the leading zero (some
 //! Luna certificates). SHA-1 is verified and said to be legacy; whoever asks decides.
 
@@ -207,7 +207,9 @@ impl Algorithm {
             None if id == oid::PSS => Self::RsaPss(pss_hash(w.expect(tag::SEQUENCE, F)?.raw())?),
             None => return Err(SignatureError::Algorithm(id.to_string())),
         };
-        if matches!(known, Self::RsaPkcs1(_)) {
+        // RFC 5758 §3.2 has no parameters with ECDSA; Luna's EC certificates write NULL. The field is
+        // signed, and says nothing either way.
+        if matches!(known, Self::RsaPkcs1(_) | Self::Ecdsa(_)) {
             null_or_absent(&mut w)?;
         }
         w.finish(F)?;

@@ -10,8 +10,10 @@ mod extra;
 mod fortanix;
 pub(crate) mod marvell;
 pub(crate) mod securosys;
+pub(crate) mod thales_luna;
 pub(crate) mod tpm2;
 pub(crate) mod yubihsm2;
+pub(crate) mod yubikey_piv;
 
 pub use extra::AnchorError;
 
@@ -27,8 +29,10 @@ pub const TABLES: &[&[Row]] = &[
     fortanix::ROWS,
     marvell::ROWS,
     securosys::ROWS,
+    thales_luna::ROWS,
     tpm2::ROWS,
     yubihsm2::ROWS,
+    yubikey_piv::ROWS,
 ];
 
 /// What an anchor may sign.

@@ -8,8 +8,10 @@ pub mod nshield;
 pub mod pkix;
 pub mod securosys;
 pub mod statement;
+pub mod thales_luna;
 pub mod tpm2;
 pub mod yubihsm2;
+pub mod yubikey_piv;
 
 use crate::verify::Format;
 
@@ -21,8 +23,10 @@ pub const FORMATS: &[&dyn Format] = &[
     &nshield::NShield,
     &securosys::Securosys,
     &pkix::Pkix,
+    &thales_luna::ThalesLuna,
     &tpm2::Tpm2,
     &yubihsm2::YubiHsm2,
+    &yubikey_piv::YubiKeyPiv,
 ];
 
 /// Every format, our own service statement among them.
