@@ -1,8 +1,8 @@
 //! Signatures over original bytes, by the algorithms that makers of devices use.
 //!
 //! Three oddities are tolerated, because genuine evidence has them: RSA algorithm parameters absent
-//! instead of NULL (RFC 4055 §5 wants both read), and ECDSA integers without the leading zero (some
-//! Luna certificates). SHA-1 is verified and said to be legacy; whoever asks decides.
+//! instead of NULL (RFC 4055 §5 wants both read), ECDSA algorithm parameters NULL instead of absent,
+//! and ECDSA integers without the leading zero (both in Luna certificates). SHA-1 is verified and said to be legacy; whoever asks decides.
 
 use crate::der::{DerError, expect, tag};
 use crate::key::{Curve, PublicKey, null_or_absent, unsigned, without_zeros, wrap};
