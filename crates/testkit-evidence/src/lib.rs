@@ -15,8 +15,11 @@
 pub mod cbor;
 pub mod cert;
 pub mod der;
+pub mod gzip;
 pub mod hostile;
 pub mod keys;
+pub mod marvell;
+pub mod securosys;
 pub mod text;
 pub mod yubihsm2;
 

@@ -41,6 +41,9 @@ pub(super) fn open(
     } else if let Some(label) = label {
         pool.problem(&origin.path, "is no DER element");
         pool.push(Content::Binary, bytes, Some(label), origin);
+    } else if let Some(value) = json(bytes) {
+        // Before PEM: clouds hand out JSON with PEM in its texts.
+        pool.push(Content::Json(Box::new(value)), bytes, None, origin);
     } else if let Some(blocks) = armour::blocks(bytes) {
         open_blocks(pool, blocks, origin, depth);
     } else {
@@ -48,14 +51,19 @@ pub(super) fn open(
     }
 }
 
+/// An object or array in JSON.
+fn json(bytes: &[u8]) -> Option<serde_json::Value> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    text.starts_with(['{', '['])
+        .then(|| serde_json::from_str(text).ok())
+        .flatten()
+}
+
 fn open_plain(pool: &mut Pool, bytes: &[u8], origin: &Origin, depth: usize) {
     let text = std::str::from_utf8(bytes).ok();
     let trimmed = text.map_or("", |t| t.trim_start_matches('\u{feff}').trim());
-    if trimmed.starts_with(['{', '['])
-        && let Ok(value) = serde_json::from_str(trimmed)
-    {
-        pool.push(Content::Json(Box::new(value)), bytes, None, origin);
-    } else if trimmed.starts_with('<') {
+    if trimmed.starts_with('<') {
         pool.push(Content::Xml, bytes, None, origin);
     } else if let Some(inner) = text.and_then(|t| armour::base64(t.as_bytes())) {
         let parent = pool.push(Content::Wrapper("base64 text"), bytes, None, origin);

@@ -5,8 +5,8 @@
 
 use super::card_name::{self, CardName};
 use super::wrapping::Cloud;
-use crate::anchors::Role;
 use crate::anchors::marvell::{GOOGLE_OWNER, LS1, LS2};
+use crate::anchors::{Anchor, Role};
 use crate::certificate::Certificate;
 use crate::chain::{Candidate, Chain, End, Place, Shape, walk};
 use crate::key::PublicKey;
@@ -75,24 +75,30 @@ pub(super) fn vouch<'a>(
     let owner = |leaf: &Candidate<'a>| owner_chain(cx, leaf.certificate, candidates);
     let (owned, others): (Vec<Candidate<'a>>, Vec<Candidate<'a>>) =
         leaves.iter().partition(|l| owner(l).anchor().is_some());
+    let owner_leaf = owned.first().map(|leaf| (*leaf, owner(leaf)));
+    let owners = owner_leaf.as_ref().and_then(|(_, c)| c.anchor());
+    // Whoever vouches as the owner does not vouch as the maker too: what the owner's root signed
+    // cannot stand in the maker's chain, even where a verifier added that root for all lines.
+    let made: Vec<Candidate<'a>> = candidates
+        .iter()
+        .filter(|c| owners.is_none_or(|o| !is_signed_by(cx, c.certificate, candidates, o)))
+        .copied()
+        .collect();
     let maker = best(others.iter().flat_map(|leaf| {
-        [LS1, LS2].map(|line| (*leaf, maker_chain(cx, leaf.certificate, candidates, line)))
+        [LS1, LS2].map(|line| (*leaf, maker_chain(cx, leaf.certificate, &made, line)))
     }));
     let maker_leaf = maker
         .as_ref()
         .filter(|(_, c)| c.anchor().is_some())
         .map(|(l, _)| *l);
-    let owner_leaf = owned.first().copied();
-    let owner = match owner_leaf {
-        Some(leaf) => Some((leaf, owner(&leaf))),
-        // What the maker certified is not the owner's failure.
-        None => best(
-            others
-                .iter()
-                .filter(|l| maker_leaf.is_none_or(|m| m.certificate != l.certificate))
-                .map(|leaf| (*leaf, owner(leaf))),
-        ),
-    };
+    // Without an owner's chain that holds, the rest tells why; what the maker certified is not the
+    // owner's failure.
+    let owner = owner_leaf.or_else(|| {
+        let rest = others
+            .iter()
+            .filter(|l| maker_leaf.is_none_or(|m| m.certificate != l.certificate));
+        best(rest.map(|leaf| (*leaf, owner(leaf))))
+    });
     let mut used = Vec::new();
     let mut checks = vec![match &maker {
         Some((_, chain)) => chain.check(&MAKER),
@@ -214,6 +220,17 @@ fn owned<'a>(
     walk(cx.work, leaf, candidates, cx.anchors, &shape)
 }
 
+/// Whether `anchor` itself signed `c`.
+fn is_signed_by<'a>(
+    cx: &'a Context<'_>,
+    c: &'a Certificate,
+    candidates: &[Candidate<'a>],
+    anchor: &Anchor,
+) -> bool {
+    let chain = owned(cx, c, candidates, "certificate", &|_| Ok(()));
+    chain.anchor().is_some_and(|a| a.key() == anchor.key())
+}
+
 fn owner_checks<'a>(
     cx: &'a Context<'_>,
     candidates: &[Candidate<'a>],
@@ -221,8 +238,8 @@ fn owner_checks<'a>(
     maker_card: Option<&Certificate>,
     cloud: Option<Cloud>,
 ) -> (Vec<Check>, Option<PartId>) {
-    let anchored = chain.is_some_and(|c| c.anchor().is_some());
-    if cloud == Some(Cloud::Azure) && !anchored {
+    let anchor = chain.and_then(Chain::anchor);
+    if cloud == Some(Cloud::Azure) && anchor.is_none() {
         // Anybody can make the self-signed certificate that the JSON brings as the owner's root.
         let seen =
             "no owner's root is pinned for Azure Managed HSM: who runs the card is not known";
@@ -233,11 +250,9 @@ fn owner_checks<'a>(
         return (vec![OWNER.outcome(Outcome::Unknown, seen)], None);
     };
     let mut checks = vec![chain.check(&OWNER)];
-    // Google certifies cards as well, and its own verifier demands both.
-    let pinned = chain.anchor().is_some_and(|a| a.row().is_some());
     let mut part = None;
-    if pinned {
-        let (check, used) = owner_card(cx, candidates, maker_card);
+    if let Some(owner) = anchor {
+        let (check, used) = owner_card(cx, candidates, maker_card, owner);
         checks.push(check);
         part = used;
     }
@@ -248,6 +263,7 @@ fn owner_card<'a>(
     cx: &'a Context<'_>,
     candidates: &[Candidate<'a>],
     maker_card: Option<&Certificate>,
+    owner: &Anchor,
 ) -> (Check, Option<PartId>) {
     let unknown = |seen: &str| (OWNER_CARD.outcome(Outcome::Unknown, seen), None);
     let Some(card) = maker_card else {
@@ -256,11 +272,8 @@ fn owner_card<'a>(
     let cards: Vec<&Candidate<'a>> = candidates
         .iter()
         .filter(|c| name_of(c.certificate) == name_of(card))
-        .filter(|c| {
-            owned(cx, c.certificate, candidates, "card", &is_card)
-                .anchor()
-                .is_some()
-        })
+        .filter(|c| is_card(c.certificate).is_ok())
+        .filter(|c| is_signed_by(cx, c.certificate, candidates, owner))
         .collect();
     let same =
         |c: &&&Candidate<'a>| matches!((c.certificate.key(), card.key()), (Ok(a), Ok(b)) if a == b);
