@@ -490,3 +490,47 @@ fn there_is_no_nonce_in_it() {
     ask.nonce = Some(vec![1; 16]);
     undecided_by(&ask.about(&e.files()), "freshness");
 }
+
+/// With the pinned roots, which testkit cannot sign for.
+#[test]
+fn google_s_own_roots_demand_all_four_certificates() {
+    let Some(folder) = common::shared("marvell-liquidsecurity/google-kms-ec-p256-fullchain") else {
+        return;
+    };
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let blob = read("attestation.dat.gz");
+    let chain = String::from_utf8(read("certificate-chain.pem")).unwrap();
+    let end = "-----END CERTIFICATE-----";
+    let certs: Vec<String> = chain.split_inclusive(end).map(str::to_owned).collect();
+    let mut ask = Ask::key(&read("attested-public-key.pem"), Vec::new());
+    ask.anchors.clear();
+    let about = |keep: &[usize]| {
+        let kept: String = keep.iter().map(|i| certs[*i].as_str()).collect();
+        ask.about(&[blob.clone(), kept.into_bytes()])
+    };
+    accepted(&about(&[0, 1, 2, 3]));
+    accepted(&about(&[3, 1, 0, 2]));
+    undecided_by(&about(&[0, 1, 2]), "marvell-owner-card");
+    undecided_by(&about(&[0, 1, 3]), "marvell-owner-chain");
+    undecided_by(&about(&[0, 2, 3]), "marvell-maker-chain");
+    undecided_by(&about(&[1, 2, 3]), "marvell-maker-chain");
+    // The owner's root, added for all product lines, is still no maker.
+    let root = folder.join("../roots/google-hawksbill-root-v1-prod.pem");
+    let mut owners = Ask::key(
+        &read("attested-public-key.pem"),
+        std::fs::read(root).unwrap(),
+    );
+    owners.at = ask.at;
+    let owned: String = [&certs[0], &certs[2], &certs[3]]
+        .map(String::as_str)
+        .concat();
+    let r = owners.about(&[blob.clone(), owned.into_bytes()]);
+    undecided_by(&r, "marvell-maker-chain");
+    assert_eq!(r.facts.genuine, Known::Unknown);
+    // After the owner's certificates end, in 2030, nobody says who runs the card.
+    ask.at = 1_900_000_000;
+    refused_by(
+        &ask.about(&[blob.clone(), chain.clone().into_bytes()]),
+        "marvell-owner-chain",
+    );
+}

@@ -114,3 +114,20 @@ pub fn why(result: &AttestationResult) -> String {
         .collect();
     format!("{:?}: {}", result.verdict, reasons.join(" | "))
 }
+
+/// A folder of the shared real evidence, beside the checkout; `None`, said loudly, where it is not.
+pub fn shared(folder: &str) -> Option<std::path::PathBuf> {
+    let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Worktrees lie one folder deeper than the checkout itself.
+    for up in [
+        "../../../shared/attestation",
+        "../../../../shared/attestation",
+    ] {
+        let path = manifest.join(up).join(folder);
+        if path.exists() {
+            return Some(path);
+        }
+    }
+    eprintln!("NOT CHECKED: ../shared/attestation/{folder} is absent");
+    None
+}
