@@ -19,6 +19,7 @@ pub use extra::AnchorError;
 
 use crate::key::PublicKey;
 use crate::signature::Hash;
+use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
@@ -36,7 +37,8 @@ pub const TABLES: &[&[Row]] = &[
 ];
 
 /// What an anchor may sign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// The top of its hierarchy.
     Root,
@@ -59,7 +61,7 @@ impl Role {
 }
 
 /// One row of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// The maker.
     pub vendor: &'static str,
@@ -84,6 +86,14 @@ pub struct Row {
     pub second_source: bool,
     /// What else is to be known, for example that it expired.
     pub note: &'static str,
+}
+
+impl Row {
+    /// SHA-256 of the SubjectPublicKeyInfo, lower-case hex: what is pinned.
+    #[must_use]
+    pub fn spki_sha256(&self) -> String {
+        hex::encode(Hash::Sha256.of(&hex::decode(self.spki).unwrap_or_default()))
+    }
 }
 
 /// A key somebody trusts.
