@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn object(handle: u32, attributes: &[(u32, &[u8])]) -> Vec<u8> {
     let mut area = Vec::new();
@@ -21,6 +22,10 @@ fn object(handle: u32, attributes: &[(u32, &[u8])]) -> Vec<u8> {
 fn pair() -> Vec<u8> {
     let first = object(7, &[(0, &[2]), (0x162, &[1])]);
     let second = object(8, &[(0, &[3]), (0x162, &[0]), (3, b"label")]);
+    blob(first, second)
+}
+
+fn blob(first: Vec<u8>, second: Vec<u8>) -> Vec<u8> {
     let offset = u16::try_from(8 + first.len()).unwrap();
     let mut buffer = [[0, 1], [0, 3], [0, 8], offset.to_be_bytes()].concat();
     buffer.extend(first);
@@ -105,4 +110,43 @@ fn the_older_layout_is_refused_by_name() {
     assert!(looks_like_v1(&bytes) && !looks_like_v2(&bytes));
     // Whatever else it is, it is not that.
     assert!(!looks_like_v1(&[0; 300]));
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        first in proptest::collection::btree_map(any::<u32>(), proptest::collection::vec(any::<u8>(), 0..200), 0..60),
+        second in proptest::collection::btree_map(any::<u32>(), proptest::collection::vec(any::<u8>(), 0..200), 0..60),
+    ) {
+        let list = |m: &BTreeMap<u32, Vec<u8>>| {
+            let all: Vec<(u32, &[u8])> = m.iter().map(|(k, v)| (*k, v.as_slice())).collect();
+            object(9, &all)
+        };
+        let bytes = blob(list(&first), list(&second));
+        let read = parse(&bytes).unwrap();
+        for (object, wanted) in read.objects.iter().zip([&first, &second]) {
+            let found: BTreeMap<u32, Vec<u8>> =
+                object.attributes.iter().map(|(k, v)| (*k, v.to_vec())).collect();
+            prop_assert_eq!(&found, wanted);
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..600), at in 0..400_usize, to: u8) {
+        let _ = parse(&bytes);
+        let _ = (looks_like_v1(&bytes), looks_like_v2(&bytes));
+        let mut changed = pair();
+        if let Some(b) = changed.get_mut(at) {
+            *b = to;
+        }
+        if let Ok(read) = parse(&changed) {
+            // Nothing signed goes unread: the parts make up the whole.
+            let objects: usize = read
+                .objects
+                .iter()
+                .map(|o| 12 + o.attributes.values().map(|v| 8 + v.len()).sum::<usize>())
+                .sum();
+            prop_assert_eq!(32 + 8 + objects, read.signed.len());
+        }
+    }
 }

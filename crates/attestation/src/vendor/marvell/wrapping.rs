@@ -276,4 +276,12 @@ mod tests {
         assert!(matches!(parse(b"{"), Err(Json(_))));
         assert!(!looks_like(b"{}"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_bytes_do_no_harm(text in "[\\{\\}\\[\\]\":,a-zA-Z0-9 ]{0,200}", bytes: Vec<u8>) {
+            let _ = (parse(text.as_bytes()), looks_like(text.as_bytes()));
+            let _ = (parse(&bytes), looks_like(&bytes));
+        }
+    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 const SAMPLE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 <private_key creation="generated">
@@ -131,4 +132,19 @@ fn deep_and_wide_xml_costs_little() {
     assert!(parse(deep.as_bytes()).is_err());
     let wide = format!("<private_key>{}</private_key>", "<a/>".repeat(20_000));
     assert!(parse(wide.as_bytes()).is_err());
+}
+
+proptest! {
+    #[test]
+    fn hostile_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..300), text in "[<>/=a-z&;!\\[\\]\" ]{0,200}", at in 0..900_usize, to: u8) {
+        let _ = (parse(&bytes), looks_like(&bytes));
+        let _ = parse(text.as_bytes());
+        let mut changed = SAMPLE.as_bytes().to_vec();
+        if let Some(b) = changed.get_mut(at) {
+            *b = to;
+        }
+        if let Ok(s) = parse(&changed) {
+            prop_assert!(s.attributes.len() <= 2 && !s.public_key.is_empty());
+        }
+    }
 }
