@@ -19,8 +19,10 @@ pub mod gzip;
 pub mod hostile;
 pub mod keys;
 pub mod marvell;
+pub mod pkix;
 pub mod securosys;
 pub mod text;
+pub mod tpm2;
 pub mod yubihsm2;
 
 pub use cert::{Certificate, dn};

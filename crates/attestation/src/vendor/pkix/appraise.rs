@@ -149,11 +149,12 @@ fn signatures(evidence: &Evidence<'_>, claims: &Claims<'_>, cx: &Context<'_>, ou
         let seen = "no signature by a key that is at hand";
         out.checks.push(CHAIN.outcome(Outcome::Unknown, seen));
     }
-    for mut check in anchored {
-        if any && check.outcome == Outcome::Unknown {
+    out.checks.extend(anchored);
+    if any {
+        let open = out.checks.iter_mut();
+        for check in open.filter(|c| c.outcome == Outcome::Unknown) {
             check.outcome = Outcome::NotChecked;
         }
-        out.checks.push(check);
     }
     if claims.transaction.ak_spki.is_some() && !named.is_empty() {
         let seen = if signed_by_ak {

@@ -83,6 +83,10 @@ pub fn looks_like(bytes: &[u8]) -> bool {
         first.expect(tag::OID, F)?;
         first.expect(tag::SEQUENCE, F)?;
         // A signature block: who, how, and the octets. A certificate has no such second part.
+        // Without any signature it is evidence still, and bad.
+        if signatures.is_empty() {
+            return Ok(tbs.is_empty());
+        }
         let mut block = signatures.expect(tag::SEQUENCE, F)?.walk();
         block.expect(tag::SEQUENCE, F)?;
         block.expect(tag::SEQUENCE, F)?;
