@@ -8,6 +8,34 @@
 //! ([`software`]), which have no evidence and get no proved fact. **Vendors' formats** plug in behind one trait
 //! ([`verify::Format`]).
 //!
+//! # Ten lines for a CA's engineer
+//!
+//! ```
+//! use countersign_attestation::{Anchors, File, Policy, Question, SubjectFile, UnixSeconds, Verdict, verify};
+//!
+//! // The caller reads files and the clock; the crate does neither.
+//! fn may_issue(csr: &[u8], evidence: &[(&str, &[u8])], now: UnixSeconds) -> Result<(), Vec<String>> {
+//!     let evidence: Vec<File<'_>> = evidence.iter().map(|(name, bytes)| File { name, bytes }).collect();
+//!     let policy = Policy::origin().require("sign-only".parse().map_err(|_| vec![])?);
+//!     let result = verify(&Question {
+//!         subject: SubjectFile::Csr(File { name: "request.csr", bytes: csr }),
+//!         evidence: &evidence,
+//!         at: now,
+//!         nonce: None,
+//!         policy: &policy,
+//!         anchors: &Anchors::pinned(),
+//!     });
+//!     // File serde_json::to_string(&result) with the order: every check, its rule, every input's hash.
+//!     match result.verdict {
+//!         Verdict::Accept => Ok(()),
+//!         _ => Err(result.reasons().map(|c| format!("{}: {}", c.name, c.seen)).collect()),
+//!     }
+//! }
+//!
+//! let refused = may_issue(b"no request", &[], UnixSeconds::new(1_795_305_600).unwrap()).unwrap_err();
+//! assert!(refused[0].starts_with("subject-well-formed"), "{refused:?}");
+//! ```
+//!
 //! The crate is pure: no files, no network, no clock. Whoever appraises hands in
 //! the time and whom to trust, so a CA or an auditor can use it without the service.
 #![forbid(unsafe_code)]

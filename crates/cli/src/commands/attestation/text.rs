@@ -96,7 +96,7 @@ pub(super) fn sections(r: &AttestationResult) -> Vec<Section> {
     };
     let said = r.claims.iter();
     add(
-        "Said and not proved",
+        "Also said (no fact above rests on it)",
         said.map(|c| (c.name.clone(), format!("{} ({})", c.value, c.by)))
             .collect(),
     );
