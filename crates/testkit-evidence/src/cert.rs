@@ -52,6 +52,8 @@ pub struct Certificate {
     pub explicit_false: bool,
     /// Leaves the NULL of RSA signature algorithms out.
     pub no_null: bool,
+    /// Writes a NULL into ECDSA signature algorithms.
+    pub ecdsa_null: bool,
 }
 
 impl Certificate {
@@ -69,6 +71,7 @@ impl Certificate {
             extensions: Vec::new(),
             explicit_false: false,
             no_null: false,
+            ecdsa_null: false,
         }
     }
 
@@ -106,6 +109,9 @@ impl Certificate {
         let mut algorithm = key.algorithm(scheme);
         if self.no_null {
             algorithm = without_null(&algorithm);
+        }
+        if self.ecdsa_null && scheme == Scheme::Ecdsa {
+            algorithm = der::tlv(0x30, &[&algorithm[2..], &[5, 0]].concat());
         }
         let mut parts = Vec::new();
         if self.version > 1 {

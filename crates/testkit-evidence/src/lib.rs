@@ -22,8 +22,10 @@ pub mod marvell;
 pub mod pkix;
 pub mod securosys;
 pub mod text;
+pub mod thales_luna;
 pub mod tpm2;
 pub mod yubihsm2;
+pub mod yubikey_piv;
 
 pub use cert::{Certificate, dn};
 pub use keys::{Key, Kind};

@@ -109,7 +109,7 @@ impl Format for YubiKeyPiv {
         if let Some(anchor) = found.anchor() {
             out.facts.genuine = Known::Yes;
             out.facts.root = Some(anchor.describe());
-            if anchor.row().is_some() && anchor.name() == U2F_ROOT {
+            if anchor.name() == U2F_ROOT {
                 let four = said_by_leaf.firmware.is_some_and(|f| f.0 == 4);
                 out.checks.push(U2F.check(four, firmware(&said_by_leaf)));
             }
