@@ -2,7 +2,7 @@
 //!
 //! Those lie beside the checkout, in `../shared/attestation`; where they do not, the test says so
 //! loudly and checks nothing.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use countersign_attestation::anchors::{Row, rows};
 use countersign_attestation::certificate::Certificate;

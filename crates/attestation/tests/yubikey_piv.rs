@@ -1,5 +1,5 @@
 //! Every rule of the YubiKey PIV format: evidence that is accepted, and evidence it refuses.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
