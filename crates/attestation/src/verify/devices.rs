@@ -49,7 +49,6 @@ pub(crate) fn appraise_devices(
 ) -> Devices {
     let mut out = Devices::default();
     let mut proved: Vec<(&'static str, Facts)> = Vec::new();
-    let mut any_device = false;
     for format in formats {
         for evidence in format.claim(cx.pool) {
             let name = evidence.parts.first().map_or("", |id| cx.pool.name(*id));
@@ -61,9 +60,11 @@ pub(crate) fn appraise_devices(
             let seen = format!("{name}: {}", format.title());
             out.checks.push(RECOGNISED.check(true, seen));
             out.formats.push(format.id().to_owned());
-            any_device |= format.id() != crate::vendor::statement::ID;
             let mut found = format.appraise(&evidence, cx);
             found.checks.push(binding(&found));
+            if format.id() != crate::vendor::statement::ID {
+                found.checks.extend(no_nonce(&found, cx));
+            }
             demote(&mut found);
             if found.facts.genuine == Known::Yes {
                 proved.push((format.id(), found.facts.clone()));
@@ -76,16 +77,21 @@ pub(crate) fn appraise_devices(
             .push(RECOGNISED.outcome(absent, "no format recognises anything that was given"));
     }
     out.settle(&proved);
-    if any_device && !out.checks.iter().any(|c| c.name == FRESHNESS) {
-        out.checks.push(match cx.nonce {
-            None => FRESH.outcome(
-                Outcome::NotChecked,
-                "no nonce was given, and this format carries none: proof of possession is the request's signature",
-            ),
-            Some(_) => FRESH.outcome(Outcome::Unknown, "this format carries no nonce"),
-        });
-    }
     out
+}
+
+/// The freshness check of a format that has none of its own.
+fn no_nonce(found: &Findings, cx: &Context<'_>) -> Option<Check> {
+    if found.checks.iter().any(|c| c.name == FRESHNESS) {
+        return None;
+    }
+    Some(match cx.nonce {
+        None => FRESH.outcome(
+            Outcome::NotChecked,
+            "no nonce was given, and this format carries none: proof of possession is the request's signature",
+        ),
+        Some(_) => FRESH.outcome(Outcome::Unknown, "this format carries no nonce"),
+    })
 }
 
 fn binding(found: &Findings) -> Check {

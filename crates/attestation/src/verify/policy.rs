@@ -390,10 +390,11 @@ impl Policy {
             ));
         }
         if self.fresh {
-            let fresh = found
-                .checks
-                .iter()
-                .any(|c| c.name == super::format::FRESHNESS && c.outcome == Outcome::Pass);
+            let checks = || {
+                let all = found.checks.iter();
+                all.filter(|c| c.name == super::format::FRESHNESS)
+            };
+            let fresh = checks().next().is_some() && checks().all(|c| c.outcome == Outcome::Pass);
             out.push(FRESH.outcome(
                 if fresh {
                     Outcome::Pass

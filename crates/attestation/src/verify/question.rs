@@ -128,10 +128,7 @@ pub fn verify(question: &Question<'_>) -> AttestationResult {
         },
         weaknesses: devices.weaknesses,
         claims: devices.claims,
-        freshness: checks
-            .iter()
-            .find(|c| c.name == FRESHNESS)
-            .map(|c| c.outcome),
+        freshness: freshness(&checks),
         checks,
         inputs: inputs(file, given_as, question.evidence),
         anchor_set_version: question.anchors.version(),
@@ -215,6 +212,20 @@ pub(crate) fn device_methods(checks: &[Check], facts: &Facts) -> Option<u8> {
         && kept
         && certified;
     holds.then_some(2)
+}
+
+/// The worst of all evidence: one stale piece is not made fresh by another.
+fn freshness(checks: &[Check]) -> Option<Outcome> {
+    let seen = |o: Outcome| {
+        checks
+            .iter()
+            .any(|c| c.name == FRESHNESS && c.outcome == o)
+            .then_some(o)
+    };
+    seen(Outcome::Fail)
+        .or(seen(Outcome::Unknown))
+        .or(seen(Outcome::NotChecked))
+        .or(seen(Outcome::Pass))
 }
 
 fn methods(checks: &[Check], devices: &Devices) -> Vec<u8> {

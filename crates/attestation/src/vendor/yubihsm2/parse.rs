@@ -112,9 +112,11 @@ impl Attestation {
             },
             object_id: single(need(c, OBJECT_ID, "object id")?, "object id")?.small("object id")?,
             label: match c.extension(LABEL) {
-                Some(v) => single(v, "label")?
-                    .tagged(tag::UTF8_STRING, "label")?
-                    .text("label")?,
+                // 40 bytes that the owner chose; a device does not check that they are text.
+                Some(v) => {
+                    let label = single(v, "label")?.tagged(tag::UTF8_STRING, "label")?;
+                    String::from_utf8_lossy(label.content()).into_owned()
+                }
                 None => String::new(),
             },
             unknown: c
