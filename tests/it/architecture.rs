@@ -21,7 +21,7 @@ const SHELVES: &[(&str, &[&str])] = &[
     ("service", &["signing", "api"]),
     ("bin", &["server", "hsm-worker"]),
     ("client", &["client", "formats", "cli"]),
-    ("dev", &["testkit", "demo-ca", "tests"]),
+    ("dev", &["testkit", "testkit-evidence", "demo-ca", "tests"]),
 ];
 
 /// What pure crates must never know: they do no I/O and hold no clock.

@@ -6,6 +6,7 @@
 
 use der::asn1::Any;
 use der::{Tag, Tagged};
+use spki::ObjectIdentifier;
 use std::fmt;
 
 /// Longest OID taken, in content octets.
@@ -55,6 +56,12 @@ impl Oid {
 
     pub(crate) fn to_any(&self) -> der::Result<Any> {
         Any::new(Tag::ObjectIdentifier, self.0.as_slice())
+    }
+}
+
+impl PartialEq<ObjectIdentifier> for Oid {
+    fn eq(&self, other: &ObjectIdentifier) -> bool {
+        self.0 == other.as_bytes()
     }
 }
 

@@ -25,8 +25,8 @@ pub struct AttestationResult {
     pub facts: Facts,
     /// CSBR §6.2.7.4.2 verification methods (1 to 7) that this supports; the CA's policy chooses.
     pub supports_methods: Vec<u8>,
-    /// Known weaknesses of device or firmware that do not by themselves refuse.
-    pub weaknesses: Vec<String>,
+    /// Known weaknesses of device, firmware or key.
+    pub weaknesses: Vec<Weakness>,
     /// What somebody says and nobody proved.
     pub claims: Vec<Claim>,
     /// Each check, in the order made.
@@ -37,6 +37,116 @@ pub struct AttestationResult {
     pub anchor_set_version: String,
     /// When, by the caller's clock.
     pub appraised_at: UnixSeconds,
+    /// The key in question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<SubjectKey>,
+    /// The formats of evidence that were recognised, by their stable names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub formats: Vec<String>,
+    /// Whether the evidence was made for this very question: only a nonce can show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Outcome>,
+    /// The policy that was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyApplied>,
+    /// What was given and not used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unused: Vec<Unused>,
+}
+
+/// The key in question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectKey {
+    /// `csr` or `public-key`.
+    pub given_as: String,
+    /// For example `P-256` or `RSA-3072`.
+    pub algorithm: String,
+    /// SHA-256 of the canonical SubjectPublicKeyInfo, lower-case hex.
+    pub spki_sha256: String,
+    /// The subject a request asks for: a claim of the subscriber.
+    pub requested_name: Option<String>,
+}
+
+/// The policy that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyApplied {
+    /// Its name.
+    pub name: String,
+    /// What it demands, one demand a line, in the words of `--require`.
+    pub demands: Vec<String>,
+}
+
+/// Something given and not used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unused {
+    /// Which input, and which part of it.
+    pub name: String,
+    /// What it is.
+    pub what: String,
+}
+
+/// A known weakness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weakness {
+    /// In words.
+    pub text: String,
+    /// More about it; a weakness of the service's own appraisal has words alone.
+    pub known: Option<KnownWeakness>,
+}
+
+/// A published weakness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownWeakness {
+    /// For example `CVE-2024-45678`.
+    pub id: String,
+    /// The algorithms it affects.
+    pub affects: Vec<String>,
+    /// Where it is described.
+    pub source: String,
+    /// Whether the key in question is of an affected kind.
+    pub concerns_this_key: bool,
+    /// Whether it refuses under the default policy.
+    pub disqualifying: bool,
+}
+
+impl From<String> for Weakness {
+    fn from(text: String) -> Self {
+        Self { text, known: None }
+    }
+}
+
+/// JSON: the words alone, or an object. Results written before weaknesses had an id hold strings.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WeaknessJson {
+    Text(String),
+    Known {
+        text: String,
+        #[serde(flatten)]
+        known: KnownWeakness,
+    },
+}
+
+impl Serialize for Weakness {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let text = self.text.clone();
+        match self.known.clone() {
+            None => WeaknessJson::Text(text).serialize(s),
+            Some(known) => WeaknessJson::Known { text, known }.serialize(s),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Weakness {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Ok(match WeaknessJson::deserialize(d)? {
+            WeaknessJson::Text(text) => text.into(),
+            WeaknessJson::Known { text, known } => Self {
+                text,
+                known: Some(known),
+            },
+        })
+    }
 }
 
 /// The whole, by the checks: any failure rejects; else anything undecided is unverifiable.
@@ -158,6 +268,25 @@ pub struct Certification {
     pub as_of: Option<UnixSeconds>,
     /// The evidence itself, or a table by model and firmware.
     pub source: String,
+    /// The scheme and level in a form to compare, where they are understood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<CertifiedLevel>,
+}
+
+/// A scheme and a level of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CertifiedLevel {
+    /// `140-2`, `140-3` or `cc`.
+    pub standard: String,
+    /// The level: 1 to 4, or the EAL of Common Criteria.
+    pub level: u8,
+}
+
+impl std::fmt::Display for CertifiedLevel {
+    /// As `--require fips=` writes it: `140-2:3`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.standard, self.level)
+    }
 }
 
 /// Something stated, not proved.
@@ -351,6 +480,11 @@ mod tests {
             }],
             anchor_set_version: "none".into(),
             appraised_at: UnixSeconds::new(0).unwrap(),
+            subject: None,
+            formats: vec![],
+            freshness: None,
+            policy: None,
+            unused: vec![],
         };
         let json = serde_json::to_string(&result).unwrap();
         assert_eq!(
@@ -370,5 +504,10 @@ mod tests {
         );
         let back: AttestationResult = serde_json::from_str(&json).unwrap();
         assert_eq!(back, result);
+        // Results of earlier versions hold weaknesses as words.
+        let text = json.replace(r#""weaknesses":[]"#, r#""weaknesses":["old"]"#);
+        let old: AttestationResult = serde_json::from_str(&text).unwrap();
+        assert_eq!(old.weaknesses, [Weakness::from("old".to_owned())]);
+        assert_eq!(serde_json::to_string(&old).unwrap(), text);
     }
 }

@@ -73,7 +73,11 @@ pub fn appraise_software(
         },
         facts: Facts::default(),
         supports_methods: Vec::new(),
-        weaknesses: vec!["software token: whoever can read its files can copy the key".to_owned()],
+        weaknesses: vec![
+            "software token: whoever can read its files can copy the key"
+                .to_owned()
+                .into(),
+        ],
         claims: claims(key),
         checks,
         inputs: vec![Input {
@@ -82,6 +86,11 @@ pub fn appraise_software(
         }],
         anchor_set_version: "none".to_owned(),
         appraised_at: now,
+        subject: None,
+        formats: Vec::new(),
+        freshness: None,
+        policy: None,
+        unused: Vec::new(),
     }
 }
 

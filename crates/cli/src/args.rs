@@ -1,8 +1,8 @@
 //! The command line's shape. Each command's own arguments live beside its code.
 
 use crate::commands::{
-    admin, bootstrap, certificate, csr, grants, issuers, keys, log, login, members, policy,
-    receipt, service, sign, signers,
+    admin, attestation, bootstrap, certificate, csr, grants, issuers, keys, log, login, members,
+    policy, receipt, service, sign, signers,
 };
 use clap::{Args, Parser, Subcommand};
 use countersign_core::{SignerLabel, SignerName, TenantName};
@@ -104,6 +104,9 @@ pub enum Command {
     /// Check a receipt.
     #[command(subcommand)]
     Receipt(receipt::Receipt),
+    /// Check vendors' key attestations, offline: does this key live in genuine hardware?
+    #[command(subcommand)]
+    Attestation(attestation::Attestation),
     /// The service's own keys.
     #[command(subcommand)]
     Service(service::Service),

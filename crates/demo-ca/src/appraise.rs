@@ -48,7 +48,8 @@ pub(crate) fn run(args: &AppraiseArgs) -> Result<u8, Error> {
             order: None,
             seen_orders: None,
             policy: policy(&args.trust),
-            formats: &[],
+            formats: countersign_attestation::vendor::FORMATS,
+            anchors: &countersign_attestation::Anchors::pinned(),
         },
     );
     let json = serde_json::to_string_pretty(&result).map_err(|e| Error::Content {

@@ -120,7 +120,8 @@ impl Counter {
                 }),
                 seen_orders: Some(&|id| book.is_used(id)),
                 policy: self.policy,
-                formats: &[],
+                formats: countersign_attestation::vendor::FORMATS,
+                anchors: &countersign_attestation::Anchors::pinned(),
             },
         )
     }

@@ -6,14 +6,17 @@
 
 mod rules;
 
+use crate::anchors::Anchors;
 use crate::bundle::{AttestationBundle, ID_AA_ATTESTATION};
-use crate::format::{Evidence, EvidenceFormat, Findings, Subject, appraise_device};
+use crate::key::PublicKey;
 use crate::key_checks;
 use crate::result::{
     AttestationResult, Check, Claim, Input, Known, Outcome, RESULT_VERSION, Verdict,
 };
+use crate::signature::Work;
 use crate::statement::{ServiceStatement, StatementError, StatementKey, StatementTbs, sha256};
 use crate::time::UnixSeconds;
+use crate::verify::{Context, Devices, File, Format, Pool, appraise_devices};
 use countersign_x509::csr::{CsrError, ParsedCsr};
 use std::borrow::Cow;
 
@@ -82,8 +85,10 @@ pub struct RequestContext<'a> {
     pub seen_orders: Option<&'a dyn Fn(&str) -> bool>,
     /// The CA's policy.
     pub policy: CaPolicy,
-    /// Formats of device evidence understood.
-    pub formats: &'a [&'a dyn EvidenceFormat],
+    /// Formats of device evidence understood, for example [`crate::vendor::DEVICES`].
+    pub formats: &'a [&'a dyn Format],
+    /// Whom to trust for device evidence.
+    pub anchors: &'a Anchors,
 }
 
 /// Appraises a request with its statement and evidence.
@@ -104,20 +109,52 @@ pub fn appraise_request(
     if let Some(statement) = a.find_statement(submission.statement, bundle.as_ref()) {
         a.statement(&statement, csr.as_ref());
     }
-    let evidence = gather_evidence(submission, bundle.as_ref());
-    let (findings, anchors) = match &csr {
-        Some(csr) => appraise_device(
-            &evidence,
-            ctx.formats,
-            Subject {
-                spki: csr.public_key().spki_der(),
-                now: ctx.now,
-            },
-            ctx.policy.require_device_evidence,
-        ),
-        None => (Findings::default(), Vec::new()),
+    let names: Vec<String> = (0..submission.evidence.len())
+        .map(|i| format!("evidence[{i}]"))
+        .collect();
+    let evidence: Vec<File<'_>> = names
+        .iter()
+        .zip(submission.evidence)
+        .map(|(name, bytes)| File { name, bytes })
+        .collect();
+    let devices = match &csr {
+        Some(csr) => device_evidence(csr, &evidence, ctx),
+        None => Devices::default(),
     };
-    a.finish(findings, anchors, inputs(submission, &evidence))
+    a.finish(devices, inputs(submission, bundle.as_ref()))
+}
+
+/// Device evidence in the request's bundle and beside it. Evidence that is missing or not
+/// understood decides nothing, or is no more than a remark, as the policy says (method 7 asks for
+/// none).
+fn device_evidence(csr: &ParsedCsr, evidence: &[File<'_>], ctx: &RequestContext<'_>) -> Devices {
+    // The strict reader took the key, so this one does.
+    let Ok(key) = PublicKey::from_spki(csr.public_key().spki_der()) else {
+        return Devices::default();
+    };
+    let mut pool = Pool::of(&[File {
+        name: "csr",
+        bytes: csr.der(),
+    }]);
+    pool.add(evidence);
+    let work = Work::default();
+    let context = Context {
+        pool: &pool,
+        key: &key,
+        csr: None,
+        csr_der: Some(csr.der()),
+        at: ctx.now,
+        // An order's nonce stands in the statement; devices were not given it.
+        nonce: None,
+        anchors: ctx.anchors,
+        work: &work,
+    };
+    let absent = if ctx.policy.require_device_evidence {
+        Outcome::Unknown
+    } else {
+        Outcome::NotChecked
+    };
+    appraise_devices(ctx.formats, &context, absent)
 }
 
 struct Appraisal<'a> {
@@ -336,19 +373,14 @@ impl Appraisal<'_> {
         self.claims = claims(tbs, self.verified);
     }
 
-    fn finish(
-        mut self,
-        findings: Findings,
-        anchors: Vec<String>,
-        inputs: Vec<Input>,
-    ) -> AttestationResult {
-        self.checks.extend(findings.checks);
+    fn finish(mut self, devices: Devices, inputs: Vec<Input>) -> AttestationResult {
+        self.checks.extend(devices.checks.iter().cloned());
         let verdict = Verdict::over(&self.checks);
         let mut supports_methods = Vec::new();
+        let mut claims = self.claims;
+        claims.extend(devices.claims);
         if verdict != Verdict::Reject && self.software != Known::Yes {
-            if findings.supports_method_2 {
-                supports_methods.push(2);
-            }
+            supports_methods.extend(crate::verify::device_methods(&self.checks, &devices.facts));
             // Our word carries method 7 only for hardware: CSBR §6.2.7.3 is what the method refers
             // to, and a software token does not meet it.
             if self.verified && self.software == Known::No {
@@ -356,19 +388,26 @@ impl Appraisal<'_> {
             }
         }
         let mut anchor_set = vec![self.ctx.anchor_set_version.to_owned()];
-        anchor_set.extend(anchors);
+        if !devices.formats.is_empty() {
+            anchor_set.push(self.ctx.anchors.version());
+        }
         AttestationResult {
             version: RESULT_VERSION,
             verdict,
             software: self.software,
-            facts: findings.facts,
+            facts: devices.facts,
             supports_methods,
-            weaknesses: findings.weaknesses,
-            claims: self.claims,
+            weaknesses: devices.weaknesses,
+            claims,
             checks: self.checks,
             inputs,
             anchor_set_version: anchor_set.join("; "),
             appraised_at: self.ctx.now,
+            subject: None,
+            formats: devices.formats,
+            freshness: None,
+            policy: None,
+            unused: Vec::new(),
         }
     }
 }
@@ -424,42 +463,23 @@ fn claims(tbs: &StatementTbs, verified: bool) -> Vec<Claim> {
     out
 }
 
-fn gather_evidence(
-    submission: &Submission<'_>,
-    bundle: Option<&AttestationBundle>,
-) -> Vec<Evidence> {
-    let service = crate::statement::service_statement_oid();
-    let inside = bundle
-        .map(|b| b.attestations.as_slice())
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-        .filter(|(_, a)| a.kind != service)
-        .map(|(i, a)| Evidence {
-            name: format!("bundle[{i}]"),
-            kind: Some(a.kind.clone()),
-            bytes: a.stmt.clone(),
-        });
-    let beside = submission
-        .evidence
-        .iter()
-        .enumerate()
-        .map(|(i, bytes)| Evidence {
-            name: format!("evidence[{i}]"),
-            kind: None,
-            bytes: bytes.clone(),
-        });
-    inside.chain(beside).collect()
-}
-
-fn inputs(submission: &Submission<'_>, evidence: &[Evidence]) -> Vec<Input> {
+fn inputs(submission: &Submission<'_>, bundle: Option<&AttestationBundle>) -> Vec<Input> {
     let input = |name: &str, bytes: &[u8]| Input {
         name: name.to_owned(),
         sha256: hex::encode(sha256(bytes)),
     };
     let mut out = vec![input("csr", submission.csr)];
     out.extend(submission.statement.map(|s| input("statement", s)));
-    out.extend(evidence.iter().map(|e| input(&e.name, &e.bytes)));
+    let service = crate::statement::service_statement_oid();
+    let inside = bundle.map(|b| b.attestations.as_slice());
+    for (i, a) in inside.unwrap_or_default().iter().enumerate() {
+        if a.kind != service {
+            out.push(input(&format!("bundle[{i}]"), &a.stmt));
+        }
+    }
+    for (i, bytes) in submission.evidence.iter().enumerate() {
+        out.push(input(&format!("evidence[{i}]"), bytes));
+    }
     out
 }
 

@@ -78,7 +78,8 @@ impl Scene {
                     }),
                 seen_orders: Some(&|id| self.used.iter().any(|u| u == id)),
                 policy: self.policy,
-                formats: &[],
+                formats: crate::vendor::FORMATS,
+                anchors: &crate::Anchors::pinned(),
             },
         )
     }
@@ -145,7 +146,8 @@ fn a_naked_request_is_refused() {
     let scene = Scene::new();
     let bare = csr(&scene.key, "Acme GmbH", vec![]);
     rejected_for(&scene.appraise(&bare, None), &["statement-present"]);
-    // A bundle without a service statement is as naked.
+    // A bundle without a service statement is as naked. What is in it is recognised by its type,
+    // and is no TPM statement.
     let foreign = AttestationBundle {
         attestations: vec![Attestation {
             kind: Oid::from_content(&[0x67, 0x81, 0x05, 0x14, 0x01]).unwrap(),
@@ -155,7 +157,10 @@ fn a_naked_request_is_refused() {
         certs: vec![],
     };
     let dressed = csr(&scene.key, "Acme GmbH", vec![attribute(&foreign)]);
-    rejected_for(&scene.appraise(&dressed, None), &["statement-present"]);
+    rejected_for(
+        &scene.appraise(&dressed, None),
+        &["statement-present", "tpm-well-formed"],
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One file per command family: its arguments and what it does.
 
 pub mod admin;
+pub mod attestation;
 pub mod bootstrap;
 pub mod certificate;
 pub mod csr;
@@ -43,6 +44,7 @@ pub fn dispatch(context: &Context, command: Command) -> Result<Report> {
         Command::Sign(c) => c.run(context),
         Command::Log(c) => c.run(context),
         Command::Receipt(c) => c.run(context),
+        Command::Attestation(c) => c.run(context),
         Command::Service(c) => c.run(context),
     }
 }

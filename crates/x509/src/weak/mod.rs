@@ -194,6 +194,12 @@ fn prime_power(n: &Nat, bits: usize, out: &mut Vec<KeyCheck>) {
     });
 }
 
+/// The ROCA check alone, on a big-endian modulus of any size an attestation may speak of.
+#[must_use]
+pub fn roca(n: &[u8]) -> KeyCheck {
+    check_roca(&Nat::from_be_bytes(n))
+}
+
 fn check_roca(n: &Nat) -> KeyCheck {
     const SOURCE: &str = "CSBR §6.1.1.3 (3), CVE-2017-15361";
     match roca::classify(n) {
