@@ -1,11 +1,12 @@
 //! The contract: schemathesis asks every operation of openapi.json, with real tokens of every role,
 //! real ids and whatever it makes up, and judges each answer by the document. No 500, no answer
-//! outside the schema, and no operation that never succeeds (tests/contract/).
+//! outside the schema, and no operation that never succeeds (tests/contract/). The same seed asks the same.
 
 use crate::support::judges::cms_request;
 use crate::support::{JOB_AUDIENCE, PEOPLE_AUDIENCE, REPOSITORY, Stack, program, text};
 use countersign_core::HashAlgorithm;
 use serde_json::json;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -32,8 +33,9 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let grants = admin.json(&["grants", "list"]);
     let folder = stack.folder("contract");
     let counts = folder.join("counts.json");
+    let table = folder.join("table.txt");
     let world = json!({
-        "folder": folder, "counts": counts,
+        "folder": folder, "counts": counts, "table": table,
         "url": stack.url(), "ca_file": stack.ca_file(),
         "testkit": program("countersign-testkit"),
         "people": people, "people_state": stack.path("people"), "people_audience": PEOPLE_AUDIENCE,
@@ -70,9 +72,15 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         .arg(text(&file))
         .output()
         .expect("python runs");
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    // Cargo shows it with --nocapture (`make contract`), or where the test fails.
-    println!("{said}{}", String::from_utf8_lossy(&out.stderr));
+    // Cargo shows what schemathesis says with --nocapture (`make contract`), or where the test fails;
+    // the table always, by going round its capture.
+    println!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let table = std::fs::read_to_string(&table).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "\n{table}");
     assert!(out.status.success(), "the contract is broken: see above");
     let log = stack.server_log();
     assert!(!log.contains("a handler panicked"), "a handler panicked");
