@@ -31,6 +31,9 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     ]);
     let shown = admin.json(&["keys", "show", &key]);
     let grants = admin.json(&["grants", "list"]);
+    let (mut fresh, _) = Stack::initialised();
+    fresh.start_server(&[]);
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
     let folder = stack.folder("contract");
     let counts = folder.join("counts.json");
     let table = folder.join("table.txt");
@@ -48,11 +51,11 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         "ids": {"tenant": "acme", "signer": "release", "key": key, "log": key, "path": "0/000.p/1",
             "order": shown["orders"][0]["id"], "grant": grants[0]["id"]},
         "signature_body": cms_request(b"schemathesis", HashAlgorithm::Sha256),
-        "never": {
-            "POST /v1/bootstrap": "once in a deployment's life: tests/it/support bootstraps every service",
-            "POST /v1/tenants/{tenant}/keys/{key}/certificate":
-                "a CA's chain for this key's own request: tests/it/enrolment/by_hand.rs",
-        },
+        "ca": {"url": stack.ca_says("listening"), "ca_file": stack.ca_says("ca_file"), "audience": "demo-ca.test"},
+        // A deployment that nobody has bootstrapped yet.
+        "fresh": {"url": fresh.url(), "ca_file": fresh.ca_file(),
+            "credential": read(&fresh.path("service/bootstrap-credential")).trim(),
+            "issuer_ca": read(&stack.people.ca_file())},
     });
     let file = folder.join("world.json");
     std::fs::write(&file, world.to_string()).expect("world.json");
