@@ -10,6 +10,7 @@ import json
 import os
 import random
 import subprocess
+import textwrap
 import time
 
 import requests
@@ -163,8 +164,13 @@ def certified_key():
     exported = api("POST", own(f"/keys/{key}/csr"), wish)
     csr = "".join(line for line in exported["csr_pem"].splitlines() if not line.startswith("-"))
     issued = at_the_ca(f"/orders/{order['order']}/request", {"csr": csr, "statement": exported["statement"]})
-    chain = [f"-----BEGIN CERTIFICATE-----\n{c}\n-----END CERTIFICATE-----\n" for c in issued["chain"]]
-    return {"path": {"key": key}, "body": {"chain_pem": "".join(chain)}}
+    chain = "".join(map(pem, issued["chain"]))
+    return {"path": {"key": key}, "body": {"chain_pem": chain}}
+
+
+def pem(certificate):
+    lines = "\n".join(textwrap.wrap(certificate, 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
 
 
 # For each operation that needs more than real ids: how to succeed.
