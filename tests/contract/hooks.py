@@ -10,6 +10,7 @@ import json
 import os
 import random
 import subprocess
+import textwrap
 import time
 
 import requests
@@ -21,8 +22,9 @@ SEED = int(os.environ["CONTRACT_SEED"])
 ROLES = ["operator", "admin", "auditor", "job", "stranger", "nobody"]
 TENANT, SIGNER = WORLD["tenant"], WORLD["signer"]
 OPERATOR_ONLY = {"GET /v1/tenants", "POST /v1/tenants"}
+SIGNATURES = "POST /v1/tenants/{tenant}/signers/{signer}/signatures"
 JOBS_ONLY = {
-    "POST /v1/tenants/{tenant}/signers/{signer}/signatures",
+    SIGNATURES,
     "GET /v1/tenants/{tenant}/signers/{signer}/certificate",
 }
 
@@ -148,6 +150,29 @@ def made_key(appraised=False, suspended=False):
 
 SUBJECT = {"common_name": "Acme Inc.", "organization": "Acme Inc.", "country": "US", "locality": "Springfield"}
 
+def at_the_ca(path, body):
+    answer = session.post(WORLD["ca"]["url"] + path, json=body, verify=WORLD["ca"]["ca_file"])
+    answer.raise_for_status()
+    return answer.json()
+
+
+def certified_key():
+    """A key, and the chain that a CA gave for its request: carried there and back by hand."""
+    key = made_key(appraised=True)["path"]["key"]
+    order = at_the_ca("/orders", {"subscriber": TENANT})
+    wish = {"ca_audience": WORLD["ca"]["audience"], "reference": order["order"], "nonce": order["nonce"], "subject": SUBJECT}
+    exported = api("POST", own(f"/keys/{key}/csr"), wish)
+    csr = "".join(line for line in exported["csr_pem"].splitlines() if not line.startswith("-"))
+    issued = at_the_ca(f"/orders/{order['order']}/request", {"csr": csr, "statement": exported["statement"]})
+    chain = "".join(map(pem, issued["chain"]))
+    return {"path": {"key": key}, "body": {"chain_pem": chain}}
+
+
+def pem(certificate):
+    lines = "\n".join(textwrap.wrap(certificate, 64))
+    return f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n"
+
+
 # For each operation that needs more than real ids: how to succeed.
 RECIPES = {
     "POST /v1/token": lambda: {
@@ -183,20 +208,43 @@ RECIPES = {
         **made_key(appraised=True),
         "body": {"ca_audience": "ca.example", "subject": SUBJECT},
     },
+    "POST /v1/tenants/{tenant}/keys/{key}/certificate": certified_key,
     "POST /v1/tenants/{tenant}/keys/{key}/orders": lambda: {
         **made_key(appraised=True),
         "body": {"ca": "demo", "subject": SUBJECT},
     },
     "GET /v1/tenants/{tenant}/logs/{log}/details": lambda: {"query": {"from": 0, "limit": 10}},
 }
-# What only one moment of a deployment's life allows: proved elsewhere, with the reason.
-NEVER = WORLD["never"]
-# What is not undone: generated values must not reach it with a role that may.
-HARMFUL = {
-    "PUT /v1/tenants/{tenant}/policy",
+# What all other operations stand on: generated values must not change it. schemathesis learns values
+# from answers, so it does come upon the names of real issuers and people.
+PILLARS = {WORLD["people"], WORLD["platform"], WORLD["admin"], WORLD["auditor"]}
+POLICY = "PUT /v1/tenants/{tenant}/policy"
+PEOPLE = {
+    "POST /v1/tenants/{tenant}/issuers",
     "DELETE /v1/tenants/{tenant}/issuers",
+    "POST /v1/tenants/{tenant}/members",
     "DELETE /v1/tenants/{tenant}/members",
 }
+# Generated bodies, and objects of their own for them.
+SPARES = {
+    "DELETE /v1/tenants/{tenant}/grants/{grant}": made_grant,
+    "POST /v1/tenants/{tenant}/keys/{key}/events": lambda: made_key(appraised=True),
+}
+
+
+def texts(value):
+    """All texts in a value."""
+    if isinstance(value, dict):
+        return set().union(*map(texts, value.values())) if value else set()
+    if isinstance(value, list):
+        return set().union(*map(texts, value)) if value else set()
+    return {value} if isinstance(value, str) else set()
+
+
+def harmful(operation, case):
+    if operation == POLICY:
+        return True
+    return operation in PEOPLE and bool(PILLARS & (texts(case.body) | texts(dict(case.query or {}))))
 
 
 def label(case):
@@ -230,8 +278,12 @@ def before_call(context, case, kwargs):
                 case.body = values
                 if not case.media_type:
                     case.media_type = "application/json"
-    elif operation in HARMFUL and role == "admin":
+    elif role == "admin" and harmful(operation, case):
         role = "auditor"
+    elif role == "admin" and operation in SPARES and any(
+        case.path_parameters.get(name) == WORLD["ids"][name] for name in ("grant", "key")
+    ):
+        case.path_parameters.update(SPARES[operation]()["path"])
     case.headers = dict(case.headers or {})
     bearer = token(role)
     if bearer:
@@ -240,11 +292,18 @@ def before_call(context, case, kwargs):
         case.headers.pop("Authorization", None)
 
 
+def succeeded(case, response):
+    if label(case) == SIGNATURES and response.status_code == 200:
+        # 200 means that each item was decided (ADR 8); here it counts if one was signed.
+        return any("signature" in result for result in response.json()["results"])
+    return 200 <= response.status_code < 300 or response.status_code == 304
+
+
 @schemathesis.hook
 def after_call(context, case, response):
     row = counts.setdefault(label(case), {"asked": 0, "2xx": 0, "statuses": {}})
     row["asked"] += 1
-    row["2xx"] += 200 <= response.status_code < 300 or response.status_code == 304
+    row["2xx"] += succeeded(case, response)
     status = str(response.status_code)
     row["statuses"][status] = row["statuses"].get(status, 0) + 1
     if asked % 50 == 0:

@@ -1,11 +1,12 @@
 //! The contract: schemathesis asks every operation of openapi.json, with real tokens of every role,
 //! real ids and whatever it makes up, and judges each answer by the document. No 500, no answer
-//! outside the schema, and no operation that never succeeds (tests/contract/).
+//! outside the schema, and no operation that never succeeds (tests/contract/). The same seed asks the same.
 
 use crate::support::judges::cms_request;
 use crate::support::{JOB_AUDIENCE, PEOPLE_AUDIENCE, REPOSITORY, Stack, program, text};
 use countersign_core::HashAlgorithm;
 use serde_json::json;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -30,10 +31,14 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     ]);
     let shown = admin.json(&["keys", "show", &key]);
     let grants = admin.json(&["grants", "list"]);
+    let (mut fresh, _) = Stack::initialised();
+    fresh.start_server(&[]);
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
     let folder = stack.folder("contract");
     let counts = folder.join("counts.json");
+    let table = folder.join("table.txt");
     let world = json!({
-        "folder": folder, "counts": counts,
+        "folder": folder, "counts": counts, "table": table,
         "url": stack.url(), "ca_file": stack.ca_file(),
         "testkit": program("countersign-testkit"),
         "people": people, "people_state": stack.path("people"), "people_audience": PEOPLE_AUDIENCE,
@@ -46,11 +51,11 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         "ids": {"tenant": "acme", "signer": "release", "key": key, "log": key, "path": "0/000.p/1",
             "order": shown["orders"][0]["id"], "grant": grants[0]["id"]},
         "signature_body": cms_request(b"schemathesis", HashAlgorithm::Sha256),
-        "never": {
-            "POST /v1/bootstrap": "once in a deployment's life: tests/it/support bootstraps every service",
-            "POST /v1/tenants/{tenant}/keys/{key}/certificate":
-                "a CA's chain for this key's own request: tests/it/enrolment/by_hand.rs",
-        },
+        "ca": {"url": stack.ca_says("listening"), "ca_file": stack.ca_says("ca_file"), "audience": "demo-ca.test"},
+        // A deployment that nobody has bootstrapped yet.
+        "fresh": {"url": fresh.url(), "ca_file": fresh.ca_file(),
+            "credential": read(&fresh.path("service/bootstrap-credential")).trim(),
+            "issuer_ca": read(&stack.people.ca_file())},
     });
     let file = folder.join("world.json");
     std::fs::write(&file, world.to_string()).expect("world.json");
@@ -70,9 +75,15 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         .arg(text(&file))
         .output()
         .expect("python runs");
-    let said = String::from_utf8_lossy(&out.stdout).into_owned();
-    // Cargo shows it with --nocapture (`make contract`), or where the test fails.
-    println!("{said}{}", String::from_utf8_lossy(&out.stderr));
+    // Cargo shows what schemathesis says with --nocapture (`make contract`), or where the test fails;
+    // the table always, by going round its capture.
+    println!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let table = std::fs::read_to_string(&table).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "\n{table}");
     assert!(out.status.success(), "the contract is broken: see above");
     let log = stack.server_log();
     assert!(!log.contains("a handler panicked"), "a handler panicked");

@@ -46,7 +46,7 @@ const PUBLIC: [&str; 6] = [
 /// The whole router. The request id and the form of problems surround everything; admission and
 /// the time limit do not surround the health routes, so that they answer under load.
 pub fn router(api: &Api) -> Router {
-    use axum::middleware::from_fn_with_state;
+    use axum::middleware::{from_fn, from_fn_with_state};
     let (service, described) = routes::service().split_for_parts();
     let door = middleware::Door::new(api.clone(), described);
     let (health, _) = routes::health::routes().split_for_parts();
@@ -56,6 +56,7 @@ pub fn router(api: &Api) -> Router {
         .merge(health)
         .fallback(async || Problem::not_found())
         .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::unambiguous))
         .layer(from_fn_with_state(api.watch(), middleware::envelope))
         .with_state(api.clone())
 }

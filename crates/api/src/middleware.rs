@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use countersign_core::RequestId;
 use countersign_core::trace::{Attribute, Span, SpanRef, Trace, TraceId, Tracer};
 use countersign_signing::traced;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use std::any::Any;
 use std::collections::HashSet;
@@ -147,6 +147,47 @@ pub(crate) async fn envelope(
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| tracing::info!(status, ms, "answered"));
     response
+}
+
+/// Headers that decide who asks, for what, and where: of two of them a proxy before us may have read the
+/// one and we the other (RFC 9110 §5.3: such a field stands in one line).
+const ONCE: [HeaderName; 4] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("idempotency-key"),
+    header::HOST,
+];
+
+/// Refuses a head that can be read in two ways.
+pub(crate) async fn unambiguous(request: Request, next: Next) -> Response {
+    match ambiguity(request.version(), request.headers()) {
+        None => next.run(request).await,
+        Some(problem) => problem.into_response(),
+    }
+}
+
+fn ambiguity(version: Version, headers: &HeaderMap) -> Option<Problem> {
+    for name in &ONCE {
+        let lines = headers.get_all(name).iter().count();
+        // RFC 9112 §3.2: 400 for a request of HTTP/1.1 without a Host, and for one with two.
+        let none = lines == 0 && *name == header::HOST && version == Version::HTTP_11;
+        if none || lines > 1 {
+            let title = name_of(name);
+            let detail = format!("{title}: exactly one line of it, not {lines}");
+            return Some(Problem::new(Kind::BadRequest, detail).field(title));
+        }
+    }
+    None
+}
+
+/// As it is written.
+fn name_of(name: &HeaderName) -> &'static str {
+    match name.as_str() {
+        "authorization" => "Authorization",
+        "content-type" => "Content-Type",
+        "host" => "Host",
+        _ => "Idempotency-Key",
+    }
 }
 
 /// Marks an answer with an error status whose body is meant as it is (`/readyz`).
@@ -364,6 +405,35 @@ mod tests {
     async fn get_code(path: &str) -> (u16, Value) {
         let (status, _, body) = ask("GET", path, Body::empty()).await;
         (status, body["code"].clone())
+    }
+
+    #[test]
+    fn a_head_is_read_in_one_way() {
+        let field = |version, lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            ambiguity(version, &headers).map(|p| p.document(&RequestId::default()).field.unwrap())
+        };
+        let host = ("host", "a");
+        assert_eq!(
+            field(Version::HTTP_11, &[host, ("authorization", "x")]),
+            None
+        );
+        assert_eq!(field(Version::HTTP_2, &[]), None);
+        assert_eq!(field(Version::HTTP_10, &[]), None);
+        assert_eq!(field(Version::HTTP_11, &[]).unwrap(), "Host");
+        assert_eq!(field(Version::HTTP_11, &[host, host]).unwrap(), "Host");
+        assert_eq!(field(Version::HTTP_2, &[host, host]).unwrap(), "Host");
+        for (name, title) in [
+            ("authorization", "Authorization"),
+            ("content-type", "Content-Type"),
+            ("idempotency-key", "Idempotency-Key"),
+        ] {
+            let found = field(Version::HTTP_11, &[host, (name, "x"), (name, "x")]);
+            assert_eq!(found.unwrap(), title);
+        }
     }
 
     #[tokio::test]

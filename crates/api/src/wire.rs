@@ -4,6 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::Micros;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 /// Bytes as base64: standard alphabet, with padding (RFC 4648 §4).
 ///
@@ -69,6 +71,43 @@ pub mod optional_time {
     }
 }
 
+/// Reads a JSON object whose member names people choose, for `#[serde(deserialize_with)]`: one that
+/// stands twice is refused (RFC 8259 §4 leaves open which of the two counts, and whoever looked at the
+/// body before us may have read the other one).
+///
+/// # Errors
+/// If a name stands twice, or a value is of another type.
+pub fn unique_members<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    d: D,
+) -> Result<BTreeMap<String, T>, D::Error> {
+    struct Members<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Members<T> {
+        type Value = BTreeMap<String, T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut map: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut all = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, T>()? {
+                if all.contains_key(&name) {
+                    let name: String = name.chars().take(80).collect();
+                    return Err(serde::de::Error::custom(format!("\"{name}\" stands twice")));
+                }
+                all.insert(name, value);
+            }
+            Ok(all)
+        }
+    }
+
+    d.deserialize_map(Members(PhantomData))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +116,28 @@ mod tests {
     fn times_are_rfc_3339_in_utc() {
         assert_eq!(rfc3339(Micros::from_seconds(0)), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(Micros(1_500_000)), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn a_member_that_stands_twice_is_refused() {
+        #[derive(Deserialize)]
+        struct Body {
+            #[serde(deserialize_with = "unique_members")]
+            claims: BTreeMap<String, String>,
+        }
+        let read = |text: &str| serde_json::from_str::<Body>(text);
+        let good = read(r#"{"claims": {"a": "1", "b": "1"}}"#).ok();
+        assert_eq!(good.map(|b| b.claims.len()), Some(2));
+        // An escape is another spelling of the same name.
+        for twice in [
+            r#"{"claims": {"a": "1", "a": "1"}}"#,
+            r#"{"claims": {"a": "1", "\u0061": "2"}}"#,
+        ] {
+            let e = read(twice).err().unwrap().to_string();
+            assert!(e.contains("\"a\" stands twice"), "{e}");
+        }
+        assert!(read(r#"{"claims": {"a": 1}}"#).is_err());
+        assert!(read(r#"{"claims": []}"#).is_err());
     }
 
     #[test]

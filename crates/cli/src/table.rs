@@ -1,5 +1,6 @@
 //! JSON for people: facts one to a line, lists as tables.
 
+use countersign_core::text::disguises;
 use serde_json::Value;
 
 /// One line for each member; objects inside become `outer.inner`.
@@ -103,11 +104,11 @@ fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// Text from elsewhere without control characters: a name must not move the cursor.
+/// Text from elsewhere: a name must not move the cursor, nor turn the line round.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if disguises(c) { '\u{fffd}' } else { c })
         .collect()
 }
 

@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_core::text::disguises;
 use countersign_core::{Clock as _, SystemClock};
 use countersign_grants::Platform;
 use serde_json::{Map, Value};
@@ -74,7 +75,7 @@ fn words(claims: &Map<String, Value>, now: i64) -> Vec<Value> {
 
 fn shown(value: &Value) -> String {
     let text: String = value.to_string().chars().take(SHOWN).collect();
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars().filter(|c| !disguises(*c)).collect()
 }
 
 #[cfg(test)]

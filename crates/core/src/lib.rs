@@ -14,6 +14,7 @@ pub mod key_state;
 pub mod measure;
 pub mod names;
 pub mod ports;
+pub mod text;
 pub mod time;
 pub mod trace;
 

@@ -242,6 +242,8 @@ const MANY: u64 = 10_000_000;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// Most connections open at once: more are closed at once.
+    pub connections: usize,
     /// Most requests worked on at once.
     pub concurrency: usize,
     /// Most signatures made at once, by all requests together: more wait their turn. Beyond some
@@ -278,6 +280,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            connections: 4096,
             concurrency: 512,
             signatures: 1024,
             tenant_concurrency: 256,
@@ -456,6 +459,7 @@ impl Config {
                 6,
                 500,
             ),
+            ("connections", self.limits.connections as u64, 16, 65_536),
             ("concurrency", self.limits.concurrency as u64, 1, 65_536),
             ("signatures", self.limits.signatures as u64, 100, 65_536),
             (

@@ -55,6 +55,19 @@ pub enum ServerError {
         /// What to install.
         advice: &'static str,
     },
+    /// The system lets this process open too few files for its connections.
+    #[error(
+        "connections: {connections} of them need {needed} open files, and the system allows {allowed}: \
+        allow more (LimitNOFILE=, ulimit -Hn), or set [limits] connections lower"
+    )]
+    OpenFiles {
+        /// As configured.
+        connections: usize,
+        /// Files, with those for everything else.
+        needed: u64,
+        /// The hard limit.
+        allowed: u64,
+    },
     /// The port is taken, or the address is not ours. Retry when it is free.
     #[error("cannot listen on {address}: {error}{}", taken(.error))]
     Listen {
@@ -122,6 +135,7 @@ impl ServerError {
             | Self::Content { .. }
             | Self::Exists(_)
             | Self::ModuleMissing { .. }
+            | Self::OpenFiles { .. }
             | Self::Ca { .. }
             | Self::Workers(_)
             | Self::Postgres(_)

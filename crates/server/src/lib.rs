@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`cli`] | the command line |
 //! | [`config`] | the TOML file: unknown keys refused by name and line |
+//! | [`connections`] | how many connections are open at once |
 //! | [`database`] | the SQLite file or the PostgreSQL server of a configuration |
 //! | [`doctor`] | what signing needs on this machine, looked at |
 //! | [`files`] | secrets as files, private or refused |
@@ -16,6 +17,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod database;
 pub mod doctor;
 pub mod error;

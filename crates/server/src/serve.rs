@@ -2,12 +2,12 @@
 
 use crate::ServerError;
 use crate::config::{self, Config, SandboxMode, Token, WorkerMode};
+use crate::connections::{self, Bounded, Connections};
 use crate::database::Database;
 use crate::telemetry::metrics::{self, Metrics};
 use crate::telemetry::spans::{SpanCounts, Spans};
 use crate::{files, telemetry, tls};
 use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_api::auth::FetchPolicy;
 use countersign_api::{Api, ApiConfig, Limits};
@@ -35,6 +35,9 @@ const HEADERS: Duration = Duration::from_secs(30);
 
 /// What a stop gives the outcomes of signatures that are out, even if connections took all its time.
 const LAST_OUTCOMES: Duration = Duration::from_secs(10);
+/// Most bytes of a request's line and header: two of the longest tokens and much room. The library's
+/// own bound is six times that, for each connection.
+const HEADER_BYTES: usize = 64 * 1024;
 
 /// What `check-config` checks beyond the file itself.
 ///
@@ -63,6 +66,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
         address: config.listen,
         error,
     })?;
+    connections::room_for(config.limits.connections)?;
     let tls = tls::server_config(&config.tls.cert_file, &config.tls.key_file)?;
     let cas = connectors(&config)?;
     let sealing = SealingKey::new(files::read_key(&config.sealing_key_file)?);
@@ -150,9 +154,11 @@ async fn with_parts(
             limits: limits(&config.limits),
         },
     );
+    let connections = Arc::new(Connections::new(config.limits.connections));
     let metrics = match &config.telemetry.metrics_listen {
         Some(listen) => {
-            let others: Vec<Arc<dyn Report>> = vec![Arc::clone(pool) as _, counts];
+            let others: Vec<Arc<dyn Report>> =
+                vec![Arc::clone(pool) as _, Arc::clone(&connections) as _, counts];
             let metrics = Arc::new(Metrics::new(service.clone(), &api, others));
             Some(metrics::serve(listen, metrics)?)
         }
@@ -165,8 +171,7 @@ async fn with_parts(
         .map(|acceptor| {
             acceptor
                 .handshake_timeout(HANDSHAKE)
-                // Nagle would hold an answer's second segment until the first is acknowledged.
-                .acceptor(NoDelayAcceptor::new())
+                .acceptor(Bounded(connections))
         })
         .handle(handle.clone());
     // A connection that sends its header byte by byte, or nothing, is closed.
@@ -174,7 +179,8 @@ async fn with_parts(
         .http_builder()
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS);
+        .header_read_timeout(HEADERS)
+        .max_buf_size(HEADER_BYTES);
     server
         .http_builder()
         .http2()

@@ -171,7 +171,7 @@ fn text(field: &'static str, value: &str, max: usize) -> Result<(), NameError> {
     if value.chars().count() > max {
         return Err(NameError::TooLong { field, max });
     }
-    if value.chars().any(char::is_control) {
+    if value.chars().any(countersign_core::text::disguises) {
         return Err(NameError::Control { field });
     }
     Ok(())

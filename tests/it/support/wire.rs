@@ -69,6 +69,12 @@ impl Wire {
         self.stream.flush()
     }
 
+    /// How long the service is waited for from now on.
+    pub fn patience(&mut self, time: Duration) {
+        let tcp = &self.stream.sock;
+        tcp.set_read_timeout(Some(time)).expect("a time-out");
+    }
+
     /// Whatever comes next; empty at the end.
     pub fn read_some(&mut self) -> std::io::Result<Vec<u8>> {
         if !self.rest.is_empty() {

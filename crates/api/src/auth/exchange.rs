@@ -105,8 +105,8 @@ pub async fn exchange(
         .spend_exchange(tenant.id)
         .map_err(AuthError::Limited)?;
 
-    // Remembered for the token's own remaining life and the skew, by its bytes and by its id: a
-    // token signed anew under the same `jti` is the same token.
+    // Remembered for the token's own remaining life and the skew, by what it says and by its id: a
+    // token signed anew, with the same words or under the same `jti`, is the same token.
     let until = Micros::from_seconds(token.expires.saturating_add(SKEW_S.saturating_mul(2)));
     let mut marks = vec![token.sha256];
     marks.extend(

@@ -111,7 +111,8 @@ pub struct VerifiedToken {
     pub mfa: bool,
     /// All claims.
     pub claims: Map<String, Value>,
-    /// SHA-256 of the token as sent.
+    /// SHA-256 of what is signed: header and claims. Not of the signature: whoever has seen a token makes
+    /// another good signature of an ECDSA one, (r, n − s), without the key.
     pub sha256: [u8; 32],
 }
 
@@ -261,13 +262,16 @@ fn check_claims(
             max: issuer.max_token_age_s,
         });
     }
+    let (signed, _) = token
+        .rsplit_once('.')
+        .ok_or(TokenError::Parts(PartsError::NotAJwt))?;
     Ok(VerifiedToken {
         subject: words.subject.to_owned(),
         expires: words.expires,
         jti: words.jti.map(str::to_owned),
         mfa: shows_mfa(issuer, &claims),
         claims,
-        sha256: Sha256::digest(token.as_bytes()).into(),
+        sha256: Sha256::digest(signed.as_bytes()).into(),
     })
 }
 

@@ -5,7 +5,7 @@ use crate::auth::jws::Parts;
 use crate::extract::{Auth, Json, PathOf, Rid};
 use crate::problem::Problem;
 use crate::state::Api;
-use crate::wire::{optional_time, rfc3339};
+use crate::wire::{optional_time, rfc3339, unique_members};
 use axum::extract::State;
 use countersign_core::{GrantId, HashAlgorithm, Micros, SignerLabel, SignerName, TenantName};
 use countersign_grants::Grant;
@@ -40,6 +40,7 @@ pub struct NewGrantBody {
     )]
     pub issuer: String,
     /// Claims and their exact values; a name that starts with `/` is a JSON pointer.
+    #[serde(deserialize_with = "unique_members")]
     #[schema(example = json!({"repository_id": "4711", "environment": "release"}))]
     pub claims: BTreeMap<String, String>,
     /// `authenticode`, `cms`, `raw-digest`.

@@ -350,6 +350,20 @@ fn issuer_url(issuer: &str, loopback_issuers: bool) -> Result<(), SigningError> 
         .unwrap_or_default();
     let ip = host.trim_start_matches('[').trim_end_matches(']');
     let loopback = host == "localhost" || ip.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    // OpenID Connect Discovery 1.0 §3: scheme, host, port and path, no query or fragment. A user name
+    // would be no part of the host that people read in it (RFC 3986 §7.6), and a URI is ASCII (§2).
+    let authority = parsed.as_ref().and_then(|u| u.authority());
+    let odd = authority.is_some_and(|a| match a.as_str().strip_prefix(a.host()) {
+        Some("") => false,
+        Some(_port) => a.port_u16().is_none(),
+        None => true,
+    });
+    let plain = issuer
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !br#"?#\"<>^`{|}"#.contains(&b));
+    if odd || !plain {
+        return refused("scheme, host, port and path alone, as in the token's iss");
+    }
     match scheme {
         // Keys are looked up by these bytes: one spelling of the scheme.
         "https" if issuer.starts_with("https://") => Ok(()),
@@ -421,6 +435,14 @@ mod tests {
             "ftp://login.example.com",
             "HTTPS://login.example.com",
             "urn:issuer",
+            "https://login@evil.example",
+            "https://login.example.com:99999",
+            "https://login.example.com:",
+            "https://login.example.com\\@evil.example",
+            "https://login.example.com?realm=acme",
+            "https://login.example.com/#acme",
+            "https://login.ex\u{e4}mple.com",
+            "https://login.example.com/a b",
         ] {
             assert!(refused(issuer, true), "{issuer}");
         }

@@ -17,6 +17,7 @@ use countersign_core::ports::rows::{
     IssuerRow, MemberRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy, TenantRow,
 };
 use countersign_core::ports::store::{Effect, Guard};
+use countersign_core::text::disguises;
 use countersign_core::{RequestId, TenantId, TenantName};
 use countersign_signing_log::leaf::{LeafBody, LogOpened, PolicySet, TenantCreated, TokenCreated};
 use members::{draft_issuer, draft_member, issuer_row};
@@ -450,12 +451,14 @@ pub(crate) fn by(caller: &Caller, rid: &RequestId) -> Option<DetailsDraft> {
     })
 }
 
-/// A text field: not empty, not long, no control characters.
+/// A text field: not empty, not long, nothing that disguises it.
 pub(crate) fn text(field: &str, value: &str) -> Result<String, SigningError> {
-    if value.is_empty() || value.len() > MAX_TEXT || value.chars().any(char::is_control) {
+    if value.is_empty() || value.len() > MAX_TEXT || value.chars().any(disguises) {
         Err(SigningError::invalid(
             field,
-            format!("1 to {MAX_TEXT} bytes without control characters"),
+            format!(
+                "1 to {MAX_TEXT} bytes without control characters and marks that turn the direction of text"
+            ),
         ))
     } else {
         Ok(value.to_owned())
