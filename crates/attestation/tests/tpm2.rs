@@ -683,6 +683,42 @@ fn an_attestation_key_without_a_certificate_proves_nothing() {
 }
 
 #[test]
+fn an_attestation_key_that_the_verifier_pins_needs_no_certificate() {
+    // A CA that ran the challenge itself gives the key as an anchor.
+    let t = Tpm2::default();
+    let ask = Ask::key(t.key.spki(), t.ak.spki().to_vec());
+    let files = t.files()[..3].to_vec();
+    let r = ask.about(&files);
+    accepted(&r);
+    assert_eq!(r.facts.generated_in_device, Known::Yes);
+    let mut with_area = files.clone();
+    with_area.push(t.ak_public());
+    accepted(&ask.about(&with_area));
+    hostile::truncated(&files, 1, &|f| ask.accepts(f));
+    // Another key's statement is not signed by it.
+    let other = Tpm2 {
+        ak: Key::named(Kind::P256, "another ak"),
+        ..Tpm2::default()
+    };
+    undecided_by(&ask.about(&other.files()[..3]), "tpm-signature");
+    // A pinned key that is not restricted may sign what it likes.
+    let free = Tpm2 {
+        ak_attributes: SIGN_ONLY,
+        ..Tpm2::default()
+    };
+    with_area[3] = free.ak_public();
+    refused_by(&ask.about(&with_area), "tpm-ak-restricted");
+    // Pinned or not, it is no key to sign code with.
+    let own = Tpm2 {
+        key: t.ak.clone(),
+        attributes: RESTRICTED,
+        ..Tpm2::default()
+    };
+    let ask = Ask::key(t.ak.spki(), t.ak.spki().to_vec());
+    refused_by(&ask.about(&own.files()[..3]), "tpm-signing-key");
+}
+
+#[test]
 fn an_endorsement_certificate_is_read_and_proves_nothing() {
     let t = Tpm2::default();
     let ek = Key::named(Kind::Rsa2048, "tpm2 ek");
