@@ -194,7 +194,9 @@ fn roca(key: &PublicKey) -> Option<Check> {
 /// says that the module is certified.
 pub(crate) fn device_methods(checks: &[Check], facts: &Facts) -> Option<u8> {
     let certified = facts.certification.as_ref().is_some_and(|c| {
+        // A historical certificate is a question for the CA, not an answer.
         c.number.is_some()
+            && c.status == "active"
             && c.level.as_ref().is_some_and(|l| match l.standard.as_str() {
                 // CSBR §6.2.7.4.1.
                 "140-2" | "140-3" => l.level >= 2,
