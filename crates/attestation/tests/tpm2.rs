@@ -7,7 +7,7 @@ mod common;
 use common::{Ask, accepted, refused_by, undecided_by};
 use countersign_attestation::result::{Exportable, Known, Outcome};
 use countersign_testkit_evidence::cert::{Certificate, attestation_attribute, cn, request};
-use countersign_testkit_evidence::text::{base64, pem};
+use countersign_testkit_evidence::text::{base64, base64url, pem};
 use countersign_testkit_evidence::tpm2::{
     EK_USAGE, RESTRICTED, SIGN_ONLY, TCG_STATEMENT, Tpm2, WebAuthn, sized, tpm_names,
 };
@@ -258,6 +258,22 @@ fn a_webauthn_registration_is_accepted() {
             refused_by(&ask.about(&files), "freshness");
         }
     }
+}
+
+#[test]
+fn a_registration_may_come_in_the_json_of_browsers() {
+    let t = Tpm2::default();
+    let (object, client) = registration(&t);
+    let json = format!(
+        r#"{{"id":"AQ","type":"public-key","response":{{"attestationObject":"{}","clientDataJSON":"{}"}}}}"#,
+        base64url(&object.encode()),
+        base64url(&client)
+    );
+    let r = ask(&t).about(&[json.clone().into_bytes()]);
+    accepted(&r);
+    assert!(r.unused.is_empty(), "{:?}", r.unused);
+    let cut = json.replace("clientDataJSON", "clientData");
+    undecided_by(&ask(&t).about(&[cut.into_bytes()]), "device-evidence");
 }
 
 #[test]
