@@ -3,8 +3,11 @@
 //!
 //! `crates/attestation/tests/fuzz_corpus.rs` includes this file and runs the kept corpus through it.
 
+use countersign_attestation::certificate::Certificate;
 use countersign_attestation::vendor::marvell::{blob, wrapping};
 use countersign_attestation::vendor::securosys::statement;
+use countersign_attestation::vendor::thales_luna::parse as luna;
+use countersign_attestation::vendor::yubikey_piv::parse as piv;
 
 /// A LiquidSecurity blob: what was read makes up all the signed bytes, so nothing goes unread.
 pub fn attestation_marvell_blob(bytes: &[u8]) {
@@ -40,5 +43,34 @@ pub fn attestation_securosys_statement(bytes: &[u8]) {
                 .keys()
                 .all(|name| text.contains(name.as_str()))
         );
+    }
+}
+
+/// A certificate of a YubiKey: what only a slot's attestation says makes it one.
+pub fn attestation_yubikey_piv(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::from_der(bytes) else {
+        return;
+    };
+    assert_eq!(certificate.der(), bytes);
+    let kind = piv::kind(&certificate);
+    if let Ok(s) = piv::Statement::of(&certificate) {
+        let of_slot = s.serial.is_some() || s.policy.is_some() || s.form_factor.is_some();
+        assert!(!of_slot || matches!(kind, Some(piv::Kind::Slot(_))));
+        let of_any = s.firmware.is_some() || s.fips.is_some() || s.cspn.is_some();
+        assert!(!of_any || kind.is_some());
+    }
+}
+
+/// A certificate of a Luna confirmation: a purpose or a statement makes it one of Thales's.
+pub fn attestation_thales_luna(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::from_der(bytes) else {
+        return;
+    };
+    let _ = luna::serial_in_name(&certificate);
+    if let Ok(luna::Usages::One(_)) = luna::Usages::of(&certificate) {
+        assert!(luna::is_ours(&certificate));
+    }
+    if let Ok(s) = luna::Statement::of(&certificate) {
+        assert!(s == luna::Statement::default() || luna::is_ours(&certificate));
     }
 }

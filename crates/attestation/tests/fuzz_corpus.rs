@@ -5,13 +5,17 @@
 
 use countersign_testkit_evidence::marvell::Marvell;
 use countersign_testkit_evidence::securosys::Securosys;
+use countersign_testkit_evidence::thales_luna::ThalesLuna;
+use countersign_testkit_evidence::yubikey_piv::YubiKeyPiv;
 use std::path::{Path, PathBuf};
 
 #[path = "../../../fuzz/src/attestation.rs"]
 mod targets;
 
 type Target = fn(&[u8]);
-const TARGETS: [(&str, Target); 3] = [
+const TARGETS: [(&str, Target); 5] = [
+    ("attestation_thales_luna", targets::attestation_thales_luna),
+    ("attestation_yubikey_piv", targets::attestation_yubikey_piv),
     (
         "attestation_marvell_blob",
         targets::attestation_marvell_blob,
@@ -38,7 +42,25 @@ fn seeds() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         more: "\t<policy><rule_use><token name=\"t\"><group name=\"g\"><quorum>1</quorum></group></token></rule_use></policy>\n".into(),
         ..Securosys::default()
     };
+    let piv = YubiKeyPiv::default().files();
     vec![
+        ("attestation_yubikey_piv", "seed-slot", piv[0].clone()),
+        ("attestation_yubikey_piv", "seed-f9", piv[1].clone()),
+        (
+            "attestation_thales_luna",
+            "seed-rsa",
+            ThalesLuna::rsa().signed(0),
+        ),
+        (
+            "attestation_thales_luna",
+            "seed-ecc",
+            ThalesLuna::ecc().signed(0),
+        ),
+        (
+            "attestation_thales_luna",
+            "seed-device",
+            ThalesLuna::rsa().signed(1),
+        ),
         ("attestation_marvell_blob", "seed-pair", marvell.blob()),
         (
             "attestation_marvell_blob",
