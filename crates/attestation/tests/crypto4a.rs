@@ -1,4 +1,5 @@
 //! Every rule of the Crypto4A format: messages that are accepted, and what it refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -456,4 +457,18 @@ fn hss_signatures_verify_at_each_leaf_and_no_cut_one_does() {
         hss::verify(&parameters, b"claims", &signature),
         Err(HssError::Parameters("LMS", 0x0a))
     );
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+    ) {
+        use countersign_attestation::vendor::crypto4a::Message;
+        let _ = Message::parse(&bytes);
+        let claims = der::seq(&[der::int(1), der::seq(&[der::tlv(0x30, &bytes)])]);
+        let _ = Message::parse(&der::seq(&[der::int(1), claims, der::seq(&[])]));
+        let key = [&[0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 0, 4][..], &[7; 48]].concat();
+        let _ = hss::verify(&key, b"claims", &bytes);
+    }
 }

@@ -1,4 +1,5 @@
 //! Every rule of the Fortanix DSM format: attestations that are accepted, and what it refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -283,4 +284,16 @@ fn wrong_signatures_and_formats_are_refused() {
     one_change(|e| e.format = "jwt", "fortanix-attestation");
     let empty = e.json_of(&e.statement().sign(&e.authority_key), &[]);
     refused_by(&ask(&e).about(&[empty]), "fortanix-attestation");
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+    ) {
+        use countersign_attestation::vendor::fortanix::Attestation;
+        let e = Fortanix::default();
+        let _ = Attestation::parse(&bytes);
+        let _ = Attestation::parse(&e.json_of(&bytes, std::slice::from_ref(&bytes)));
+    }
 }

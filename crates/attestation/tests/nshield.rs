@@ -1,4 +1,5 @@
 //! Every rule of the nShield format: bundles that are accepted, and bundles it refuses.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -551,4 +552,23 @@ fn time_and_freshness_are_not_in_a_bundle() {
     }
     ask.nonce = Some(vec![1]);
     undecided_by(&ask.about(&[spec.bundle(&world).json()]), "freshness");
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300),
+    ) {
+        use countersign_attestation::vendor::nshield as n;
+        let _ = n::Bundle::parse(&bytes);
+        let _ = n::D3sValue::decode(&bytes);
+        let _ = n::Warrant::decode(&bytes);
+        // As far as the types go, so that what follows them is reached.
+        for head in [[2u32, 0, 2], [4, 0, 1], [2, 0, 45]] {
+            let mut message: Vec<u8> = head.iter().flat_map(|w| w.to_le_bytes()).collect();
+            message.extend(&bytes);
+            let _ = n::KeyGeneration::decode(&message);
+            let _ = n::ModuleState::decode(&message);
+        }
+    }
 }
