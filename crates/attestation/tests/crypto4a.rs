@@ -266,7 +266,7 @@ fn every_signature_must_hold() {
     let forged = block(&certificate.sign(&e.ca_key), &algorithm, &signature);
     let message = |blocks: &[Vec<u8>]| e.message_of(blocks, &[e.ca(), e.root()]);
     refused_by(
-        &ask(&e).about(&[message(&[forged.clone()])]),
+        &ask(&e).about(&[message(std::slice::from_ref(&forged))]),
         "crypto4a-signature",
     );
     // Beside a good one.

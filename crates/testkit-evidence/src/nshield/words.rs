@@ -32,7 +32,7 @@ impl Words {
         while bytes.last() == Some(&0) {
             bytes.pop();
         }
-        while bytes.len() % 4 != 0 {
+        while !bytes.len().is_multiple_of(4) {
             bytes.push(0);
         }
         self.u32(u32::try_from(bytes.len()).expect("short"))
