@@ -1,3 +1,4 @@
 //! What the fuzz targets do, apart from libFuzzer.
 
+pub mod attestation;
 pub mod targets;

@@ -43,6 +43,7 @@
 pub mod anchors;
 pub mod bundle;
 pub mod certificate;
+pub mod certifications;
 pub mod chain;
 pub mod der;
 mod dsa;

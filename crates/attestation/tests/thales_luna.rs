@@ -10,6 +10,7 @@ use countersign_testkit_evidence::cert::{attestation_attribute, certs_only, requ
 use countersign_testkit_evidence::text::{base64, pem};
 use countersign_testkit_evidence::thales_luna::ThalesLuna;
 use countersign_testkit_evidence::{Key, Kind, hostile};
+use proptest::prelude::*;
 
 fn ask(e: &ThalesLuna) -> Ask {
     Ask::key(e.key.spki(), e.root())
@@ -310,6 +311,30 @@ fn what_a_confirmation_does_not_say_stays_open() {
             let mut ask = ask(&e);
             ask.require = vec![demand];
             undecided_by(&ask.about(&[e.pkc()]), check);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// The serial number is four bytes, little-endian, and nothing but the one known value of the
+    /// key's bits is taken.
+    #[test]
+    fn what_is_written_is_what_is_read(
+        serial in any::<u32>(),
+        bits in proptest::collection::vec(any::<u8>(), 0..6),
+    ) {
+        for mut e in both() {
+            e.serial = Some(serial);
+            e.signer_serial = Some(serial);
+            e.named_serial = serial;
+            let r = answer(&e);
+            accepted(&r);
+            prop_assert_eq!(r.facts.serial.map(|s| s.value), Some(serial.to_string()));
+            let known = bits == [0x03, 0x02, 0x04, 0xf0];
+            e.key_bits = Some(bits.clone());
+            prop_assert_eq!(ask(&e).accepts(&[e.pkc()]), known);
         }
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use common::{Ask, accepted, refused_by, undecided_by};
 use countersign_attestation::result::{Exportable, Known, Outcome};
 use countersign_testkit_evidence::cert::{Certificate, attestation_attribute, cn, request};
-use countersign_testkit_evidence::text::{base64, pem};
+use countersign_testkit_evidence::text::{base64, base64url, pem};
 use countersign_testkit_evidence::tpm2::{
     EK_USAGE, RESTRICTED, SIGN_ONLY, TCG_STATEMENT, Tpm2, WebAuthn, sized, tpm_names,
 };
@@ -258,6 +258,22 @@ fn a_webauthn_registration_is_accepted() {
             refused_by(&ask.about(&files), "freshness");
         }
     }
+}
+
+#[test]
+fn a_registration_may_come_in_the_json_of_browsers() {
+    let t = Tpm2::default();
+    let (object, client) = registration(&t);
+    let json = format!(
+        r#"{{"id":"AQ","type":"public-key","response":{{"attestationObject":"{}","clientDataJSON":"{}"}}}}"#,
+        base64url(&object.encode()),
+        base64url(&client)
+    );
+    let r = ask(&t).about(&[json.clone().into_bytes()]);
+    accepted(&r);
+    assert!(r.unused.is_empty(), "{:?}", r.unused);
+    let cut = json.replace("clientDataJSON", "clientData");
+    undecided_by(&ask(&t).about(&[cut.into_bytes()]), "device-evidence");
 }
 
 #[test]
@@ -680,6 +696,42 @@ fn an_attestation_key_without_a_certificate_proves_nothing() {
         own.creation_data(),
     ];
     undecided_by(&ask(&own).about(&files), "tpm-ak-chain");
+}
+
+#[test]
+fn an_attestation_key_that_the_verifier_pins_needs_no_certificate() {
+    // A CA that ran the challenge itself gives the key as an anchor.
+    let t = Tpm2::default();
+    let ask = Ask::key(t.key.spki(), t.ak.spki().to_vec());
+    let files = t.files()[..3].to_vec();
+    let r = ask.about(&files);
+    accepted(&r);
+    assert_eq!(r.facts.generated_in_device, Known::Yes);
+    let mut with_area = files.clone();
+    with_area.push(t.ak_public());
+    accepted(&ask.about(&with_area));
+    hostile::truncated(&files, 1, &|f| ask.accepts(f));
+    // Another key's statement is not signed by it.
+    let other = Tpm2 {
+        ak: Key::named(Kind::P256, "another ak"),
+        ..Tpm2::default()
+    };
+    undecided_by(&ask.about(&other.files()[..3]), "tpm-signature");
+    // A pinned key that is not restricted may sign what it likes.
+    let free = Tpm2 {
+        ak_attributes: SIGN_ONLY,
+        ..Tpm2::default()
+    };
+    with_area[3] = free.ak_public();
+    refused_by(&ask.about(&with_area), "tpm-ak-restricted");
+    // Pinned or not, it is no key to sign code with.
+    let own = Tpm2 {
+        key: t.ak.clone(),
+        attributes: RESTRICTED,
+        ..Tpm2::default()
+    };
+    let ask = Ask::key(t.ak.spki(), t.ak.spki().to_vec());
+    refused_by(&ask.about(&own.files()[..3]), "tpm-signing-key");
 }
 
 #[test]

@@ -69,6 +69,7 @@ fn files_come_in_any_wrapping_and_order() {
     accepted(&r);
     assert_eq!(r.unused.len(), 1, "{:?}", r.unused);
     assert_eq!(r.unused[0].name, "file-3");
+    assert!(r.unused[0].what.ends_with("a copy of a trusted anchor"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use countersign_testkit_evidence::cert::{
 use countersign_testkit_evidence::text::{base64, pem};
 use countersign_testkit_evidence::yubikey_piv::{YubiKeyPiv, roca_spki};
 use countersign_testkit_evidence::{Key, Kind, der, hostile};
+use proptest::prelude::*;
 
 const ARC: &str = "1.3.6.1.4.1.41482.3";
 
@@ -487,4 +488,44 @@ fn there_is_no_challenge_to_check() {
     let mut ask = ask(&e);
     ask.nonce = Some(vec![1, 2, 3]);
     undecided_by(&ask.about(&e.files()), "freshness");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// What is written is what is read, raw or wrapped, whatever the values.
+    #[test]
+    fn what_is_written_is_what_is_read(
+        firmware in any::<[u8; 3]>(),
+        serial in any::<u64>(),
+        form in any::<u8>(),
+        pin in 1u8..=5,
+        touch in 1u8..=3,
+        wrapped in any::<bool>(),
+    ) {
+        let e = YubiKeyPiv {
+            key: Key::named(Kind::Ed25519, "piv subject"),
+            firmware: Some(firmware),
+            serial: Some(serial),
+            form_factor: Some(form),
+            policy: Some([pin, touch]),
+            wrapped,
+            ..YubiKeyPiv::default()
+        };
+        let r = answer(&e);
+        accepted(&r);
+        let [major, minor, patch] = firmware;
+        prop_assert_eq!(r.facts.firmware, Some(format!("{major}.{minor}.{patch}")));
+        prop_assert_eq!(r.facts.serial.map(|s| s.value), Some(serial.to_string()));
+        let said = |name: &str| {
+            let mut all = r.claims.iter();
+            all.find(|c| c.name == name).map(|c| c.value.clone()).unwrap_or_default()
+        };
+        let pins = ["never", "once", "always", "match-once", "match-always"];
+        prop_assert_eq!(said("key.pin-policy"), pins[usize::from(pin) - 1]);
+        let touches = ["never", "always", "cached"];
+        prop_assert_eq!(said("key.touch-policy"), touches[usize::from(touch) - 1]);
+        let hex = format!("({form:#04x})");
+        prop_assert!(said("device.form-factor").contains(&hex));
+    }
 }

@@ -14,11 +14,14 @@
 
 pub mod cbor;
 pub mod cert;
+pub mod crypto4a;
 pub mod der;
+pub mod fortanix;
 pub mod gzip;
 pub mod hostile;
 pub mod keys;
 pub mod marvell;
+pub mod nshield;
 pub mod pkix;
 pub mod securosys;
 pub mod text;

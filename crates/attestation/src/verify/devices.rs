@@ -2,6 +2,7 @@
 
 use super::format::{Context, FRESHNESS, Findings, Format};
 use super::parts::PartId;
+use crate::certifications;
 use crate::result::{Check, Claim, Exportable, Facts, Known, Outcome, Rule, Weakness};
 use std::borrow::Cow;
 
@@ -197,5 +198,15 @@ impl Devices {
             return;
         }
         self.facts = first.clone();
+        // A certificate by its number says more than a level that the evidence names.
+        if let Some(row) = certifications::lookup(&self.facts, certifications::ROWS)
+            && let Some(stated) = self.facts.certification.replace(row)
+        {
+            self.claims.push(Claim {
+                name: "device.certification".to_owned(),
+                value: stated.scheme,
+                by: Cow::Owned(stated.source),
+            });
+        }
     }
 }

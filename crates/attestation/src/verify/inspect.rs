@@ -1,6 +1,8 @@
 //! What evidence says, without judging it.
 
-use super::parts::{File, Pool};
+use super::csr::Csr;
+use super::parts::{Content, File, Pool};
+use crate::key::PublicKey;
 use serde::Serialize;
 
 /// What was found in the inputs.
@@ -32,9 +34,11 @@ pub fn inspect(files: &[File<'_>]) -> Inspection {
     let parts = pool.parts().map(|(id, part)| Said {
         name: pool.name(id).to_owned(),
         what: part.what(),
-        says: match part.certificate() {
-            Some(c) => of_certificate(c),
-            None => Vec::new(),
+        says: match &part.content {
+            Content::Certificate(c) => of_certificate(c),
+            Content::Csr(c) => of_request(c),
+            Content::PublicKey(k) => of_key(k),
+            _ => Vec::new(),
         },
     });
     let parts = parts.collect();
@@ -58,6 +62,27 @@ pub fn inspect(files: &[File<'_>]) -> Inspection {
         evidence,
         problems: pool.problems().to_vec(),
     }
+}
+
+fn of_key(key: &PublicKey) -> Vec<(String, String)> {
+    vec![
+        ("key".to_owned(), key.kind()),
+        ("SPKI SHA-256".to_owned(), hex::encode(key.spki_sha256())),
+    ]
+}
+
+fn of_request(csr: &Csr) -> Vec<(String, String)> {
+    let mut out = vec![("subject".to_owned(), csr.subject().to_string())];
+    out.extend(of_key(csr.key()));
+    out.extend(csr.attributes().iter().map(|(kind, values)| {
+        let bytes: usize = values.iter().map(Vec::len).sum();
+        let many = values.len();
+        (
+            format!("attribute {kind}"),
+            format!("{many} value(s), {bytes} bytes"),
+        )
+    }));
+    out
 }
 
 fn of_certificate(c: &crate::certificate::Certificate) -> Vec<(String, String)> {

@@ -3,13 +3,13 @@
 use super::csr::Csr;
 use super::devices::{Devices, appraise_devices};
 use super::format::{Context, FRESHNESS};
-use super::parts::{Content, File, Pool};
+use super::parts::{Content, File, Part, Pool};
 use super::policy::Policy;
 use crate::anchors::Anchors;
 use crate::key::PublicKey;
 use crate::result::{
     AttestationResult, Check, Exportable, Facts, Input, Known, Outcome, RESULT_VERSION, Rule,
-    SubjectKey, Verdict,
+    SubjectKey, Unused, Verdict,
 };
 use crate::signature::{Hash, Work};
 use crate::time::UnixSeconds;
@@ -112,7 +112,8 @@ pub fn verify(question: &Question<'_>) -> AttestationResult {
     }
     checks.extend(devices.checks.iter().cloned());
     let own: &[usize] = if given_as == "csr" { &[0] } else { &[] };
-    let unused = pool.unused(&devices.used, own);
+    let mut unused = pool.unused(&devices.used, own);
+    name_anchors(&mut unused, &pool, question.anchors);
     let supports = methods(&checks, &devices);
     checks.extend(question.policy.judge(&devices, &supports));
     let verdict = Verdict::over(&checks);
@@ -194,7 +195,9 @@ fn roca(key: &PublicKey) -> Option<Check> {
 /// says that the module is certified.
 pub(crate) fn device_methods(checks: &[Check], facts: &Facts) -> Option<u8> {
     let certified = facts.certification.as_ref().is_some_and(|c| {
+        // A historical certificate is a question for the CA, not an answer.
         c.number.is_some()
+            && c.status == "active"
             && c.level.as_ref().is_some_and(|l| match l.standard.as_str() {
                 // CSBR §6.2.7.4.1.
                 "140-2" | "140-3" => l.level >= 2,
@@ -212,6 +215,22 @@ pub(crate) fn device_methods(checks: &[Check], facts: &Facts) -> Option<u8> {
         && kept
         && certified;
     holds.then_some(2)
+}
+
+/// A copy of an anchor in evidence is nothing to worry about, and nothing that counts.
+fn name_anchors(unused: &mut [Unused], pool: &Pool, anchors: &Anchors) {
+    for (id, certificate) in pool.certificates() {
+        let Ok(key) = certificate.key() else {
+            continue;
+        };
+        if anchors.iter().any(|a| *a.key() == key) {
+            let what = pool.get(id).map(Part::what).unwrap_or_default();
+            let here = |u: &&mut Unused| u.what == what && u.name == pool.name(id);
+            for u in unused.iter_mut().filter(here) {
+                u.what.push_str(", a copy of a trusted anchor");
+            }
+        }
+    }
 }
 
 /// The worst of all evidence: one stale piece is not made fresh by another.

@@ -43,7 +43,12 @@ pub(super) fn open(
         pool.push(Content::Binary, bytes, Some(label), origin);
     } else if let Some(value) = json(bytes) {
         // Before PEM: clouds hand out JSON with PEM in its texts.
-        pool.push(Content::Json(Box::new(value)), bytes, None, origin);
+        let inner = registration(&value);
+        let parent = pool.push(Content::Json(Box::new(value)), bytes, None, origin);
+        for (name, bytes) in inner.iter().flatten() {
+            let at = within(origin, parent, &format!(", {name}"));
+            open(pool, bytes, &at, None, depth + 1);
+        }
     } else if let Some(blocks) = armour::blocks(bytes) {
         open_blocks(pool, blocks, origin, depth);
     } else {
@@ -58,6 +63,17 @@ fn json(bytes: &[u8]) -> Option<serde_json::Value> {
     text.starts_with(['{', '['])
         .then(|| serde_json::from_str(text).ok())
         .flatten()
+}
+
+/// The two members of a WebAuthn registration in its JSON form (WebAuthn Level 3 §5.1,
+/// RegistrationResponseJSON), as browsers hand it over; other JSON has none.
+fn registration(value: &serde_json::Value) -> Option<[(&'static str, Vec<u8>); 2]> {
+    let response = value.get("response")?;
+    let member = |name: &'static str| {
+        let text = response.get(name)?.as_str()?;
+        Some((name, armour::base64(text.as_bytes())?))
+    };
+    Some([member("attestationObject")?, member("clientDataJSON")?])
 }
 
 fn open_plain(pool: &mut Pool, bytes: &[u8], origin: &Origin, depth: usize) {

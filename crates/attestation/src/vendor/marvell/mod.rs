@@ -15,12 +15,13 @@ pub mod wrapping;
 use crate::certificate::Certificate;
 use crate::chain::{Candidate, Chain};
 use crate::key::PublicKey;
-use crate::result::{Check, Known, Outcome, Rule, Serial, SerialScope};
+use crate::result::{Check, Claim, Known, Outcome, Rule, Serial, SerialScope};
 use crate::signature::{Algorithm, Hash};
 use crate::verify::format::said;
 use crate::verify::{Content, Context, Evidence, Findings, Format, Pool, armour, gunzip};
 use blob::Blob;
 use rules::Key;
+use std::borrow::Cow;
 use wrapping::{Cloud, Wrapping};
 
 /// The format's stable name.
@@ -200,7 +201,10 @@ fn appraise(unwrapped: &Unwrapped, blobs: &[Blob<'_>], cx: &Context<'_>, finding
         }
     }
     if let Some(owner) = vouched.owner.as_ref().and_then(Chain::anchor) {
-        findings.claims.push(said("device.owner", owner.describe()));
+        findings.claims.push(Claim {
+            by: Cow::Borrowed("the owner's certificates, proved"),
+            ..said("device.owner", owner.describe())
+        });
     }
     findings.used.extend(&vouched.used);
     findings.checks.extend(vouched.checks);

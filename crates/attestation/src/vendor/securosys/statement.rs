@@ -115,6 +115,10 @@ pub fn parse(bytes: &[u8]) -> Result<Statement, StatementError> {
     let document = Document::parse_with_options(text, options)
         .map_err(|e| StatementError::NotXml(e.to_string()))?;
     plain(&document)?;
+    // Its text would be read as if it stood there without the wrapping.
+    if text.contains("<![CDATA[") {
+        return Err(StatementError::NotPlain("a CDATA section"));
+    }
     let root = document.root_element();
     if root.tag_name().name() != ROOT {
         let name = root.tag_name().name().chars().take(64).collect();

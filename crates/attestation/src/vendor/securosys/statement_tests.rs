@@ -67,6 +67,10 @@ fn xml_that_could_be_read_in_two_ways_is_refused() {
     assert!(matches!(with("a key", "&x;"), Err(NotXml(_))));
     assert_eq!(with("a key", "<!-- -->a key"), Err(NotPlain("a comment")));
     assert_eq!(
+        with("a key", "<![CDATA[a key]]>"),
+        Err(NotPlain("a CDATA section"))
+    );
+    assert_eq!(
         with("a key", "<?p?>"),
         Err(NotPlain("a processing instruction"))
     );

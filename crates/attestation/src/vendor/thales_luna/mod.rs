@@ -50,7 +50,7 @@ const DEVICE: Rule = Rule::confirmed(
 const KEY_BITS: Rule = Rule::confirmed(
     "luna-pkc-key-bits",
     "extension 12383.2.5 holds 030204f0: no other value has been seen or explained, so another could mean anything",
-    SOURCE,
+    "seen on a real confirmation; Thales has published no meaning",
 );
 const ORIGIN: Rule = Rule::confirmed(
     "luna-pkc-origin",
@@ -170,13 +170,13 @@ fn words(leaf: &Certificate) -> Vec<(String, String)> {
         out.push(("key.object-handle".to_owned(), handle.to_owned()));
     }
     if let Some(f) = s.firmware {
-        // Four bytes; the maker's validator prints the third and the first in decimal.
-        let raw = hex::encode(f);
-        let [first, _, third, _] = f;
-        out.push((
-            "device.firmware".to_owned(),
-            format!("{third}{first} as the maker prints it, raw {raw}"),
-        ));
+        // The maker's validator prints the third byte and the first, in decimal.
+        let raw = hex::encode(&f);
+        let value = match f.as_slice() {
+            [first, _, third, ..] => format!("{third}{first} as the maker prints it, raw {raw}"),
+            _ => format!("raw {raw}"),
+        };
+        out.push(("device.firmware".to_owned(), value));
     }
     if let Some(bits) = s.key_bits {
         out.push(("key.extension-12383.2.5".to_owned(), hex::encode(bits)));
@@ -224,13 +224,11 @@ fn leaf_fits(leaf: &Certificate) -> Result<String, String> {
     }
 }
 
-/// The HSM's own certificates in RSA confirmations are CAs; of the EC ones, where the purpose alone
-/// speaks, no more than that they do not deny it is asked.
-fn issuer_fits(c: &Certificate, purpose: Purpose, must_be_ca: bool) -> Result<(), String> {
+/// The certificates above an RSA confirmation are CAs by basicConstraints too.
+fn issuer_fits(c: &Certificate, purpose: Purpose) -> Result<(), String> {
     stands(c, purpose)?;
     match c.basic_constraints() {
         Ok(Some((true, _))) => Ok(()),
-        Ok(None) if !must_be_ca => Ok(()),
         Ok(_) => Err("is no CA".to_owned()),
         Err(e) => Err(e.to_string()),
     }
@@ -261,7 +259,9 @@ fn chain<'a>(leaf: &'a Certificate, cx: &Context<'a>) -> (Chain<'a>, &'static Ru
                 leaf_place(),
                 Place {
                     role: "Hardware Origin certificate",
-                    fits: &|c| issuer_fits(c, Purpose::EccHardwareOrigin, false),
+                    // Nothing documents its basicConstraints. The purpose, right below the pinned key,
+                    // says what it is.
+                    fits: &|c| stands(c, Purpose::EccHardwareOrigin).map(|_| ()),
                     signed_by: Some(Role::Root),
                 },
             ],
@@ -274,17 +274,17 @@ fn chain<'a>(leaf: &'a Certificate, cx: &Context<'a>) -> (Chain<'a>, &'static Ru
             leaf_place(),
             Place {
                 role: "Device Authentication certificate",
-                fits: &|c| issuer_fits(c, Purpose::DeviceAuthentication, true),
+                fits: &|c| issuer_fits(c, Purpose::DeviceAuthentication),
                 signed_by: None,
             },
             Place {
                 role: "Hardware Origin certificate",
-                fits: &|c| issuer_fits(c, Purpose::HardwareOrigin, true),
+                fits: &|c| issuer_fits(c, Purpose::HardwareOrigin),
                 signed_by: None,
             },
             Place {
                 role: "Manufacturing Integrity certificate",
-                fits: &|c| issuer_fits(c, Purpose::ManufacturingIntegrity, true),
+                fits: &|c| issuer_fits(c, Purpose::ManufacturingIntegrity),
                 signed_by: Some(Role::Root),
             },
         ],

@@ -113,8 +113,8 @@ impl Usages {
 pub struct Statement {
     /// `.2.1`: the HSM's serial number, four bytes, little-endian.
     pub serial: Option<u32>,
-    /// `.2.3`: the firmware, four bytes. The maker prints the third and the first in decimal.
-    pub firmware: Option<[u8; 4]>,
+    /// `.2.3`: the firmware, as bytes. The maker prints the third and the first in decimal.
+    pub firmware: Option<Vec<u8>>,
     /// `.2.5`, on the leaf: bits that no public documentation explains.
     pub key_bits: Option<Vec<u8>>,
     /// `.2.4`, `.2.6` and `.2.7`: numbers that no public documentation explains.
@@ -135,13 +135,13 @@ impl Statement {
                 Some([EXTENSIONS, suffix @ ..]) => suffix,
                 _ => continue,
             };
-            let four = |field| {
-                <[u8; 4]>::try_from(e.value.as_slice())
-                    .map_err(|_| DerError::value(field, "is not four bytes"))
-            };
             match suffix {
-                [1] => out.serial = Some(u32::from_le_bytes(four("serial")?)),
-                [3] => out.firmware = Some(four("firmware")?),
+                [1] => {
+                    let bytes = <[u8; 4]>::try_from(e.value.as_slice())
+                        .map_err(|_| DerError::value("serial", "is not four bytes"))?;
+                    out.serial = Some(u32::from_le_bytes(bytes));
+                }
+                [3] => out.firmware = Some(e.value.clone()),
                 [5] => out.key_bits = Some(e.value.clone()),
                 [4 | 6 | 7] => out.unexplained.push((e.oid.clone(), e.value.clone())),
                 _ => out.unknown.push(e.oid.clone()),

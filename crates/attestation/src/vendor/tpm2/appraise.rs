@@ -237,7 +237,14 @@ impl<'c> Appraisal<'_, 'c> {
             self.chain(leaf, x5c, key);
             return false;
         }
-        match signer::find(cx.work, cx.pool, &self.statement, attest, public) {
+        match signer::find(
+            cx.work,
+            cx.pool,
+            cx.anchors,
+            &self.statement,
+            attest,
+            public,
+        ) {
             Signer::Certificate {
                 certificate,
                 part,
@@ -269,11 +276,25 @@ impl<'c> Appraisal<'_, 'c> {
                     },
                 );
                 self.ak_attributes(&area);
-                self.out.checks.push(rules::AK_CHAIN.outcome(
-                    Outcome::Unknown,
-                    "the attestation key has no certificate among the evidence: anybody can make such bytes",
-                ));
-                own
+                let anchored = area.key.key().is_ok_and(|k| self.pinned(&k));
+                if !anchored {
+                    self.out.checks.push(rules::AK_CHAIN.outcome(
+                        Outcome::Unknown,
+                        "the attestation key has no certificate among the evidence and is no anchor: anybody can make such bytes",
+                    ));
+                }
+                own && !anchored
+            }
+            Signer::Anchor {
+                anchor,
+                algorithm,
+                signature,
+            } => {
+                self.out.used.extend(signature);
+                self.signed_by(algorithm, "a key that the verifier gave");
+                self.pinned(anchor.key());
+                self.ak_area(anchor.key());
+                false
             }
             Signer::Wrong(e) => {
                 self.out.checks.push(rules::SIGNATURE.check(false, e));
@@ -291,6 +312,20 @@ impl<'c> Appraisal<'_, 'c> {
                 false
             }
         }
+    }
+
+    /// Whether the attestation key itself is an anchor that the verifier gave: one that ran the
+    /// challenge (`TPM2_ActivateCredential`) needs no certificate.
+    fn pinned(&mut self, ak: &PublicKey) -> bool {
+        let mut added = self.cx.anchors.iter().filter(|a| a.is_extra());
+        let Some(anchor) = added.find(|a| a.key() == ak) else {
+            return false;
+        };
+        let described = anchor.describe();
+        let seen = format!("the attestation key is {described}");
+        self.out.checks.push(rules::AK_CHAIN.check(true, seen));
+        self.out.facts.root = Some(described);
+        true
     }
 
     fn signed_by(&mut self, algorithm: Algorithm, who: &str) {
@@ -364,7 +399,13 @@ impl<'c> Appraisal<'_, 'c> {
             let check = rules::AK_ROCA.check(sound, found.detail);
             self.out.checks.push(check);
         }
-        let area = publics(cx.pool).find(|(_, p)| p.key.key().is_ok_and(|k| k == ak));
+        self.ak_area(&ak);
+    }
+
+    /// The attestation key's own public area, if it is among the evidence.
+    fn ak_area(&mut self, ak: &PublicKey) {
+        let mut areas = publics(self.cx.pool);
+        let area = areas.find(|(_, p)| p.key.key().is_ok_and(|k| k == *ak));
         match area {
             Some((id, area)) => {
                 self.out.used.push(id);
@@ -372,7 +413,7 @@ impl<'c> Appraisal<'_, 'c> {
             }
             None => self.out.checks.push(rules::AK_ATTRIBUTES.outcome(
                 Outcome::NotChecked,
-                "its public area is not among the evidence: the word of whoever certified it",
+                "its public area is not among the evidence: the word of whoever vouches for it",
             )),
         }
     }

@@ -124,13 +124,11 @@ pub(super) fn publics(pool: &Pool) -> impl Iterator<Item = (crate::verify::PartI
     })
 }
 
-/// Whether a loose `TPMS_ATTEST` only repeats one that stands in a container: then it is that
+/// The statements that stand in containers. A loose `TPMS_ATTEST` with the same bytes is such a
 /// statement's part, not evidence of its own.
-pub(super) fn repeats_another(pool: &Pool, attest: &[u8]) -> bool {
-    let plain = |bytes| Attest::parse(bytes).map(|a| a.bytes).ok();
+pub(super) fn contained(pool: &Pool) -> Vec<&[u8]> {
     pool.parts()
-        .filter(|(_, p)| is_evidence(p))
-        .filter_map(|(_, p)| read(p).ok())
-        .filter(|s| !matches!(s.container, Container::Loose))
-        .any(|s| plain(attest).is_some() && plain(s.attest) == plain(attest))
+        .filter(|(_, p)| !matches!(p.content, Content::Binary) && is_evidence(p))
+        .filter_map(|(_, p)| Some(Attest::parse(read(p).ok()?.attest).ok()?.bytes))
+        .collect()
 }

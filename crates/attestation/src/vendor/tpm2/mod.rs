@@ -43,11 +43,12 @@ impl Format for Tpm2 {
     }
 
     fn claim(&self, pool: &Pool) -> Vec<Evidence> {
+        let contained = container::contained(pool);
+        let is_copy =
+            |bytes: &[u8]| attest::Attest::parse(bytes).is_ok_and(|a| contained.contains(&a.bytes));
         pool.parts()
             .filter(|(_, p)| container::is_evidence(p))
-            .filter(|(_, p)| {
-                !matches!(p.content, Content::Binary) || !container::repeats_another(pool, &p.bytes)
-            })
+            .filter(|(_, p)| !matches!(p.content, Content::Binary) || !is_copy(&p.bytes))
             .map(|(id, _)| Evidence { parts: vec![id] })
             .collect()
     }

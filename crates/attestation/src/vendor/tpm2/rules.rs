@@ -59,7 +59,7 @@ pub(super) const USE: Rule = Rule::confirmed(
 );
 pub(super) const AK_CHAIN: Rule = Rule::confirmed(
     "tpm-ak-chain",
-    "the attestation key's certificate (extended key usage 2.23.133.8.3, empty subject, the TPM in a critical subjectAltName, no CA) leads through CAs for attestation keys to an anchor for attestation keys, all valid at the moment of appraisal; below Microsoft's root exactly one CA",
+    "the attestation key's certificate (extended key usage 2.23.133.8.3, empty subject, the TPM in a critical subjectAltName, no CA) leads through CAs for attestation keys to an anchor for attestation keys, all valid at the moment of appraisal, below Microsoft's root exactly one CA; or the verifier gave the attestation key itself as an anchor",
     "TCG EK Credential Profile §3.2; WebAuthn §8.3.1; RFC 5280 §6.1",
 );
 pub(super) const AK_ATTRIBUTES: Rule = Rule::documented(

@@ -7,6 +7,7 @@ use super::creation::CreationData;
 use super::public::Public;
 use super::signature::Signature;
 use super::signed;
+use crate::anchors::{Anchor, Anchors};
 use crate::certificate::Certificate;
 use crate::key::PublicKey;
 use crate::signature::{Algorithm, Work};
@@ -31,6 +32,12 @@ pub(super) enum Signer<'a> {
         algorithm: Algorithm,
         signature: Option<PartId>,
     },
+    /// A key that the verifier gave as an anchor, and nothing else of it is at hand.
+    Anchor {
+        anchor: &'a Anchor,
+        algorithm: Algorithm,
+        signature: Option<PartId>,
+    },
     /// A signature and a signer are at hand and do not fit.
     Wrong(String),
     /// Something is not at hand.
@@ -42,6 +49,7 @@ pub(super) enum Signer<'a> {
 pub(super) fn find<'a>(
     work: &Work,
     pool: &'a Pool,
+    anchors: &'a Anchors,
     statement: &Statement<'a>,
     attest: &[u8],
     subject: Option<&Public<'a>>,
@@ -102,6 +110,18 @@ pub(super) fn find<'a>(
                     };
                 }
                 Err(e) => last = e.or(last),
+            }
+        }
+    }
+    // A CA that made the attestation key answer its challenge may pin the bare key.
+    for anchor in anchors.iter().filter(|a| a.is_extra()).take(MAX_TRIED) {
+        for (id, signature) in &signatures {
+            if let Ok(algorithm) = try_one(work, anchor.key(), attest, signature) {
+                return Signer::Anchor {
+                    anchor,
+                    algorithm,
+                    signature: *id,
+                };
             }
         }
     }

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    |bytes: &[u8]| countersign_fuzz::attestation::attestation_thales_luna(bytes)
+);
