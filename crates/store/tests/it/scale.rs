@@ -75,6 +75,7 @@ async fn many_leaves_are_appended_to_and_started_from_by_their_right_edge<E: Emp
         ..writes([log.append(1)])
     };
     commit(store, node, outcome).await.unwrap();
+    // As many again, and the open authorisation: whatever the size of the log.
     assert!(db.rows_read() <= 10, "{}", db.rows_read());
     // A proof of the newest leaf from the stored hashes: a few tiles' worth, not the log.
     for level in 0..=2 {
@@ -157,7 +158,7 @@ async fn erase(path: &Path, it: &Everything) {
 /// Prints what docs/data-model.md states: rates, and bytes per signature. Run it with
 /// `cargo test --release -p countersign-store --test it -- --ignored --nocapture measure`.
 #[tokio::test]
-#[ignore = "prints measurements; nothing to pass"]
+#[ignore = "prints measurements: cargo test --release -p countersign-store --test it -- --ignored --nocapture measure"]
 async fn measure() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder).await;
