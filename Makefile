@@ -45,10 +45,11 @@ contract: ## schemathesis against a running service, longer than in `make test` 
 		cargo test --locked --workspace --features $(TEST_FEATURES) --test it -- contract:: --nocapture
 
 .PHONY: bench
-bench: ## Signatures a second of the whole service beside raw C_Sign loops (release build)
+bench: ## Signatures a second of the whole service beside raw C_Sign loops; verifications a second per format (release build)
 	@scripts/need.sh run
 	cargo build --locked --release --workspace --bins --examples
 	scripts/bench.sh target/release
+	target/release/examples/verify_speed
 
 .PHONY: dist
 dist: ## Release binaries with checksums and a bill of materials, into dist/
@@ -57,6 +58,11 @@ dist: ## Release binaries with checksums and a bill of materials, into dist/
 .PHONY: fuzz
 fuzz: ## Fuzz each parser of foreign bytes for SECONDS=30
 	scripts/fuzz.sh $(SECONDS)
+
+.PHONY: mutation
+mutation: ## Flip every single bit of every accepted piece of evidence (release build, ONLY=name picks)
+	COUNTERSIGN_MUTATION_ONLY="$(ONLY)" cargo test --locked --release -p countersign-attestation --test mutation -- \
+		--ignored --nocapture
 
 .PHONY: torture
 torture: ## Every fault over every deployment, MINUTES=1 each (SEED= repeats an order, ONLY="two nodes" picks)
