@@ -250,6 +250,31 @@ fn sign_only_is_what_is_claimed_and_denied() {
 }
 
 #[test]
+fn certificates_beside_the_chain_are_refused() {
+    let e = Crypto4A::default();
+    let (ca, root) = (e.ca(), e.root());
+    let message = |more: &[Vec<u8>]| {
+        let all = [&[ca.clone(), root.clone()], more].concat();
+        e.message_of(&[e.elliptic_block()], &all)
+    };
+    // Vendors' messages carry their chain twice.
+    accepted(&ask(&e).about(&[message(&[ca.clone(), root.clone()])]));
+    let stranger = Key::named(Kind::P384, "stranger");
+    let another = e.signer("Test Assertion Authority EC", stranger.spki().to_vec());
+    refused_by(
+        &ask(&e).about(&[message(&[another.sign(&e.ca_key)])]),
+        "crypto4a-certificates",
+    );
+    // The last byte of a copy is of its signature.
+    let mut altered = ca.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    refused_by(
+        &ask(&e).about(&[message(&[altered])]),
+        "crypto4a-certificates",
+    );
+}
+
+#[test]
 fn every_signature_must_hold() {
     let e = Crypto4A::default();
     let thief = Crypto4A {

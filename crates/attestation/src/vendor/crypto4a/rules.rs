@@ -31,6 +31,11 @@ const CHAIN: Rule = Rule::confirmed(
     "each signer is an assertion authority (extended key usage 1.3.6.1.4.1.39901.4.1.1) below a manufacturing CA below the pinned C4A_RCA, valid when the claims were signed",
     GUIDE,
 );
+const MEMBERS: Rule = Rule::confirmed(
+    "crypto4a-certificates",
+    "every certificate in the message belongs to a signer's chain, or is a copy of a pinned anchor",
+    GUIDE,
+);
 const TIME: Rule = Rule::confirmed(
     "crypto4a-time",
     "the claims were not signed more than a day after the moment of appraisal",
@@ -249,6 +254,8 @@ fn signatures(message: &Message, at: UnixSeconds, cx: &Context<'_>, out: &mut Fi
     let candidates: Vec<Candidate<'_>> = inside.chain(cx.pool.candidates()).collect();
     let mut ecdsa = false;
     let mut all = true;
+    let mut chained: Vec<&Certificate> = Vec::new();
+    let mut followed = true;
     for block in &message.signatures {
         let signature = if is_hss(&block.algorithm) {
             hash_based(message, block)
@@ -259,6 +266,9 @@ fn signatures(message: &Message, at: UnixSeconds, cx: &Context<'_>, out: &mut Fi
         };
         let chain = chain(block, &candidates, at, cx);
         all &= signature.outcome == Outcome::Pass && chain.outcome() == Outcome::Pass;
+        followed &= chain.outcome() == Outcome::Pass;
+        chained.push(&block.signer);
+        chained.extend(chain.above.iter().copied());
         out.checks.push(signature);
         out.checks.push(chain.check(&CHAIN));
         if out.facts.chain.is_empty() {
@@ -270,6 +280,26 @@ fn signatures(message: &Message, at: UnixSeconds, cx: &Context<'_>, out: &mut Fi
     if !ecdsa && all {
         let seen = "no ECDSA signature stands over the claims";
         out.checks.push(SIGNATURE.check(false, seen));
+    }
+    // A message carries its chain more than once. A copy that is not the certificate which was
+    // verified was altered, or is there for another purpose than the signers'.
+    if followed && !message.signatures.is_empty() {
+        let anchored = |c: &Certificate| {
+            c.key()
+                .is_ok_and(|key| cx.anchors.iter().any(|a| *a.key() == key))
+        };
+        let stray = message
+            .certificates
+            .iter()
+            .find(|c| !chained.contains(c) && !anchored(c));
+        all &= stray.is_none();
+        out.checks.push(match stray {
+            None => MEMBERS.check(true, format!("{} certificates", message.certificates.len())),
+            Some(c) => MEMBERS.check(
+                false,
+                format!("{} belongs to no signer's chain", c.subject()),
+            ),
+        });
     }
     ecdsa && all
 }
