@@ -268,9 +268,20 @@ async fn stranger(api: &Api, request: Request, next: Next) -> Result<Response, P
 
 async fn known(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
     let gate = api.gate();
-    let claims = identify(api, request.headers())?;
-    gate.spend(&claims, 1)?;
-    let _share = gate.share(claims.tenant)?;
+    let admitted = identify(api, request.headers())
+        .map_err(Problem::from)
+        .and_then(|claims| {
+            gate.spend(&claims, 1)?;
+            let share = gate.share(claims.tenant)?;
+            Ok((claims, share))
+        });
+    let (claims, _share) = match admitted {
+        Ok(admitted) => admitted,
+        Err(problem) => {
+            swallow(request.into_body()).await;
+            return Err(problem);
+        }
+    };
     let mut request = with_body(request, crate::LARGEST_BODY, gate.limits.body_timeout).await?;
     request.extensions_mut().insert(claims);
     let _place = gate.place()?;
@@ -308,8 +319,8 @@ async fn with_body(request: Request, limit: usize, within: Duration) -> Result<R
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
-/// Most of a body that is refused by its size which is still read: a caller in the middle of writing it
-/// would else meet a closed connection instead of the answer.
+/// Most of a body that is still read of a request that is refused without it: a caller in the middle of
+/// writing it would else meet a closed connection instead of the answer (RFC 9112 §9.6).
 const SWALLOWED: usize = 4 * 1024 * 1024;
 /// Longest it is read for.
 const SWALLOW: Duration = Duration::from_secs(2);
