@@ -5,7 +5,7 @@
 #   scripts/bench.sh BIN_DIR    a release build; results also go to target/bench/results.json
 #
 #   SECONDS_PER_ROW=3  WARM_UP=1  ROUNDS=1  DATABASES="sqlite postgres"  KEYS="ec-p256 rsa-3072"
-#   LOADS="1x1 16x1 64x1 1x100 64x100"     callers x signatures in one request
+#   LOADS="1x1 16x1 64x1 1x100 8x100 64x100"     callers x signatures in one request
 #
 # Whole service: TLS with keep-alive, a service token, grants, CMS attributes made afresh for each
 # signature, an Idempotency-Key each (as our own client sends), the durable log, the worker's check,
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${SECONDS_PER_ROW:-3} warm_up=${WARM_UP:-1} rounds=${ROUNDS:-1}
 read -r -a databases <<<"${DATABASES:-sqlite postgres}"
-read -r -a loads <<<"${LOADS:-1x1 16x1 64x1 1x100 64x100}"
+read -r -a loads <<<"${LOADS:-1x1 16x1 64x1 1x100 8x100 64x100}"
 read -r -a keys <<<"${KEYS:-ec-p256 rsa-3072}"
 cores=$(nproc)
 out=$PWD/target/bench/run
@@ -53,6 +53,9 @@ say "raw loops, before"
 for round in $(seq "$rounds"); do
     for k in "${keys[@]}"; do
         for l in "${loads[@]}"; do
+            # A slow key under more than `[limits] signatures` at once: the last of them would wait
+            # longer than a caller does, and a row of refusals measures nothing.
+            case $k in rsa*) [ "$((${l%x*} * ${l#*x}))" -le 1024 ] || continue ;; esac
             for d in "${databases[@]}"; do
                 of "$d"
                 serve
