@@ -54,8 +54,8 @@ if [ "$what" = test ]; then
     for c in swtpm:swtpm swtpm_setup:swtpm-tools tpm2_flushcontext:tpm2-tools pkcs11-tool:opensc; do
         command -v "${c%%:*}" >/dev/null 2>&1 || missing+=("${c##*:}")
     done
-    ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so >/dev/null 2>&1 || missing+=(libtpm2-pkcs11-1)
-    ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* >/dev/null 2>&1 || missing+=(libtss2-tcti-swtpm0)
+    [ -n "$(ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so 2>/dev/null)" ] || missing+=(libtpm2-pkcs11-1)
+    [ -n "$(ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* 2>/dev/null)" ] || missing+=(libtss2-tcti-swtpm0)
     # schemathesis gets a folder of its own.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
