@@ -11,6 +11,9 @@ pub trait Empty: Sized + Send + Sync {
     type Store: Store;
     /// Leaves that are many for a test.
     const MANY_LEAVES: u64;
+    /// Rows that are read to open a log and append to it, and those with which it is closed as well:
+    /// exactly these, whatever the size of the log.
+    const ROWS_READ: (u64, u64);
     async fn empty() -> Self;
     /// Ends all connections and opens the same database anew.
     async fn reopen(self) -> Self;
@@ -51,6 +54,8 @@ pub struct Sqlite {
 impl Empty for Sqlite {
     type Store = SqliteStore;
     const MANY_LEAVES: u64 = 1_000_000;
+    // The head, the tenant's version, that the node is alive; then that alone.
+    const ROWS_READ: (u64, u64) = (3, 4);
 
     async fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -89,6 +94,9 @@ pub struct Postgres {
 impl Empty for Postgres {
     type Store = PostgresStore;
     const MANY_LEAVES: u64 = 200_000;
+    // The head, and again when it is held; the version, the node, the time it was told, what was
+    // done. Then the same but for the first look and the version, and the open authorisation.
+    const ROWS_READ: (u64, u64) = (6, 10);
 
     async fn empty() -> Self {
         let database = with_schema(server());
