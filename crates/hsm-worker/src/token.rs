@@ -6,62 +6,33 @@
 //! It is made here ([`Token::init`], one tenant's alone), or is one that the operator's HSM already
 //! has ([`Token::adopt`]): that one is never initialised, and its PIN never changed.
 
+mod binding_key;
+mod file;
+
+use binding_key::{find_mac_keys, offers_mac};
+pub(crate) use file::read_token_file;
+use file::{Existing, Pinned, TOKEN_FILE, TokenFile, check_label, check_pins, pinned_bytes};
+
 use crate::config::{Config, ExistingToken, Profile};
 use crate::errors::{is_pin_trouble, module_error};
 use crate::module::Module;
 use crate::pin::{self, Latch};
 use crate::raw_sign::RawSign;
-use crate::state_dir::{StateDir, create_durably, read_bounded, write_durably};
+use crate::state_dir::{StateDir, create_durably, write_durably};
 use countersign_core::ports::hsm::{LogPins, TokenFacts};
 use countersign_core::{IsolationClass, TenantId};
 use countersign_hsm_protocol::WorkerError;
 use cryptoki::error::{Error, RvError};
-use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a worker waits for another node's that makes, opens or logs in to the same token.
 pub const TOKEN_LOCK_WAIT: Duration = Duration::from_secs(20);
-const TOKEN_FILE: &str = "token.json";
-/// `CKA_LABEL` and `CKA_ID` of the key that MACs bindings.
-const MAC_KEY: &[u8] = b"countersign-binding-mac";
 /// Most tenants of a shared token.
 const MAX_TENANTS: usize = 4096;
-
-/// What is pinned when the token is made or adopted, for ever (`token.json`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pinned {
-    version: u32,
-    /// Whose alone; of a shared token, who came first.
-    tenant: TenantId,
-    pins: LogPins,
-    facts: TokenFacts,
-    binding_mac: bool,
-    /// Not made here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    existing: Option<Existing>,
-}
-
-/// What is pinned of a token that the operator's HSM already had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Existing {
-    shared: bool,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TokenFile {
-    pinned: Pinned,
-    /// HMAC-SHA-256 over `pinned`, hex, by the key in the token.
-    mac: Option<String>,
-}
 
 /// The token, logged in.
 #[derive(Debug)]
@@ -461,66 +432,6 @@ impl Token {
         module.finalize();
     }
 
-    /// HMAC-SHA-256 by the key in the token; `None` where the module has none.
-    ///
-    /// # Errors
-    /// The module's, or [`WorkerError::StateBroken`] if the key is gone.
-    pub fn mac(&self, session: &Session, message: &[u8]) -> Result<Option<Vec<u8>>, WorkerError> {
-        if !self.pinned.binding_mac {
-            return Ok(None);
-        }
-        let key = self.mac_key(session)?;
-        session
-            .sign(&Mechanism::Sha256Hmac, key, message)
-            .map(Some)
-            .map_err(|e| module_error(&e))
-    }
-
-    /// Whether an object is our own binding key.
-    ///
-    /// # Errors
-    /// The module's.
-    pub fn is_mac_key(&self, session: &Session, object: ObjectHandle) -> Result<bool, WorkerError> {
-        Ok(find_mac_keys(session)?.contains(&object))
-    }
-
-    fn mac_key(&self, session: &Session) -> Result<ObjectHandle, WorkerError> {
-        match find_mac_keys(session)?.as_slice() {
-            [one] => Ok(*one),
-            other => Err(WorkerError::StateBroken(format!(
-                "the token has {} binding keys, expected one",
-                other.len()
-            ))),
-        }
-    }
-
-    fn make_mac_key(&self) -> Result<(), WorkerError> {
-        let rw = self.rw_session()?;
-        let template = [
-            Attribute::Class(ObjectClass::SECRET_KEY),
-            Attribute::KeyType(KeyType::GENERIC_SECRET),
-            Attribute::Token(true),
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Modifiable(false),
-            Attribute::Sign(true),
-            Attribute::Verify(true),
-            Attribute::Encrypt(false),
-            Attribute::Decrypt(false),
-            Attribute::Wrap(false),
-            Attribute::Unwrap(false),
-            Attribute::Derive(false),
-            Attribute::ValueLen(32.into()),
-            Attribute::Label(MAC_KEY.to_vec()),
-            Attribute::Id(MAC_KEY.to_vec()),
-        ];
-        rw.session
-            .generate_key(&Mechanism::GenericSecretKeyGen, &template)
-            .map(|_| ())
-            .map_err(|e| module_error(&e))
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Login> {
         self.login.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -544,7 +455,6 @@ pub fn open_for_bench(
     Ok((file.pinned.facts.serial, pin))
 }
 
-/// The user PIN: the operator's file, or the one that was made and sealed here.
 /// The serial number of the token made here, and that its PIN opens; `None` if none was made.
 ///
 /// # Errors
@@ -557,6 +467,7 @@ pub(crate) fn made_here(dir: &StateDir, config: &Config) -> Result<Option<String
     Ok(Some(file.pinned.facts.serial))
 }
 
+/// The user PIN: the operator's file, or the one that was made and sealed here.
 fn user_pin(
     dir: &StateDir,
     config: &Config,
@@ -607,14 +518,6 @@ fn facts(
     })
 }
 
-/// Whether bindings can have a MAC: the profile may say that the module's is of no use.
-fn offers_mac(module: &Module, slot: Slot, profile: &Profile) -> bool {
-    let offers = |m| module.pkcs11().get_mechanism_info(slot, m).is_ok();
-    profile.no_binding_mac.is_none()
-        && offers(MechanismType::SHA256_HMAC)
-        && offers(MechanismType::GENERIC_SECRET_KEY_GEN)
-}
-
 fn login(session: &Session, dir: &StateDir, pin: &SecretString) -> Result<(), WorkerError> {
     let latch = Latch::attempt(dir)?;
     match session.login(UserType::User, Some(pin)) {
@@ -636,67 +539,4 @@ fn login(session: &Session, dir: &StateDir, pin: &SecretString) -> Result<(), Wo
             Err(module_error(&e))
         }
     }
-}
-
-fn find_mac_keys(session: &Session) -> Result<Vec<ObjectHandle>, WorkerError> {
-    session
-        .find_objects(&[
-            Attribute::Class(ObjectClass::SECRET_KEY),
-            Attribute::Token(true),
-            Attribute::Label(MAC_KEY.to_vec()),
-            Attribute::Id(MAC_KEY.to_vec()),
-        ])
-        .map_err(|e| module_error(&e))
-}
-
-pub(crate) fn read_token_file(dir: &StateDir) -> Result<Option<TokenFile>, WorkerError> {
-    let broken = |e: &dyn std::fmt::Display| WorkerError::StateBroken(format!("{TOKEN_FILE}: {e}"));
-    match read_bounded(&dir.token_file(TOKEN_FILE), 64 * 1024).map_err(|e| broken(&e))? {
-        None => Ok(None),
-        Some(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| broken(&e)),
-    }
-}
-
-fn pinned_bytes(pinned: &Pinned) -> Result<Vec<u8>, WorkerError> {
-    let mut bytes = b"countersign/token/v1\0".to_vec();
-    serde_json::to_writer(&mut bytes, pinned).map_err(|e| WorkerError::Internal(e.to_string()))?;
-    Ok(bytes)
-}
-
-fn bad(field: &str, problem: &str) -> WorkerError {
-    WorkerError::BadRequest {
-        field: field.to_owned(),
-        problem: problem.to_owned(),
-    }
-}
-
-fn printable(s: &str) -> bool {
-    !s.is_empty() && s.bytes().all(|b| b.is_ascii_graphic())
-}
-
-fn check_label(label: &str) -> Result<(), WorkerError> {
-    if printable(label) && label.len() <= 32 {
-        Ok(())
-    } else {
-        Err(bad("label", "1 to 32 printable ASCII characters"))
-    }
-}
-
-fn check_pins(pins: &LogPins) -> Result<(), WorkerError> {
-    if !printable(&pins.origin_prefix)
-        || pins.origin_prefix.len() > 200
-        || pins.origin_prefix.contains('+')
-        || pins.origin_prefix.ends_with('/')
-    {
-        return Err(bad(
-            "origin_prefix",
-            "1 to 200 printable ASCII characters, no '+', no '/' at the end",
-        ));
-    }
-    if pins.log_public_keys.is_empty() || pins.log_public_keys.len() > 8 {
-        return Err(bad("log_public_keys", "1 to 8 keys"));
-    }
-    Ok(())
 }

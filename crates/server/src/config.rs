@@ -1,10 +1,12 @@
 //! The configuration: one TOML file. Unknown keys are refused by name and line; secrets are paths
 //! to files, never values; relative paths start at the file's own folder.
 
+mod limits;
 mod named;
 mod revocation;
 mod token;
 
+pub use self::limits::Limits;
 pub use self::named::{FileOf, module_present};
 pub use self::token::Token;
 pub use revocation::{Mirror, Revocation};
@@ -233,73 +235,6 @@ pub struct Oidc {
     pub allow_private_addresses: bool,
 }
 
-/// Highest rate that may be set, a second.
-const RATE: u64 = 1_000_000;
-/// Most of anything that may be allowed a tenant.
-const MANY: u64 = 10_000_000;
-
-/// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Most connections open at once: more are closed at once.
-    pub connections: usize,
-    /// Most requests worked on at once.
-    pub concurrency: usize,
-    /// Most signatures made at once, by all requests together: more wait their turn. Beyond some
-    /// thousand, a slow HSM lets the last of them run into its deadline.
-    pub signatures: usize,
-    /// Most of one tenant's requests under way at once.
-    pub tenant_concurrency: usize,
-    /// Most token exchanges worked on at once.
-    pub exchanges: usize,
-    /// Longest an answer may take, in seconds.
-    pub request_timeout_s: u64,
-    /// Longest a request's body may take to come, in seconds.
-    pub body_timeout_s: u64,
-    /// What one tenant may ask a second; each item of a batch counts.
-    pub tenant_per_s: u32,
-    /// What one caller may ask a second.
-    pub principal_per_s: u32,
-    /// Token exchanges of one tenant a second.
-    pub exchanges_per_s: u32,
-    /// Most signers of a tenant.
-    pub signers_per_tenant: u32,
-    /// Most keys of a tenant that are not destroyed.
-    pub keys_per_tenant: u32,
-    /// Most grants of a signer.
-    pub grants_per_signer: u32,
-    /// Most issuers of a tenant.
-    pub issuers_per_tenant: u32,
-    /// Most members of a tenant.
-    pub members_per_tenant: u32,
-    /// Longest a shutdown waits for what is under way, in seconds.
-    pub drain_s: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 4096,
-            concurrency: 512,
-            signatures: 1024,
-            tenant_concurrency: 256,
-            exchanges: 64,
-            request_timeout_s: 90,
-            body_timeout_s: 10,
-            tenant_per_s: 50_000,
-            principal_per_s: 25_000,
-            exchanges_per_s: 200,
-            signers_per_tenant: 20_000,
-            keys_per_tenant: 50_000,
-            grants_per_signer: 200,
-            issuers_per_tenant: 100,
-            members_per_tenant: 5000,
-            drain_s: 30,
-        }
-    }
-}
-
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -459,62 +394,6 @@ impl Config {
                 6,
                 500,
             ),
-            ("connections", self.limits.connections as u64, 16, 65_536),
-            ("concurrency", self.limits.concurrency as u64, 1, 65_536),
-            ("signatures", self.limits.signatures as u64, 100, 65_536),
-            (
-                "tenant_concurrency",
-                self.limits.tenant_concurrency as u64,
-                1,
-                65_536,
-            ),
-            ("exchanges", self.limits.exchanges as u64, 1, 65_536),
-            ("request_timeout_s", self.limits.request_timeout_s, 1, 3600),
-            ("body_timeout_s", self.limits.body_timeout_s, 1, 3600),
-            ("tenant_per_s", self.limits.tenant_per_s.into(), 1, RATE),
-            (
-                "principal_per_s",
-                self.limits.principal_per_s.into(),
-                1,
-                RATE,
-            ),
-            (
-                "exchanges_per_s",
-                self.limits.exchanges_per_s.into(),
-                1,
-                RATE,
-            ),
-            (
-                "signers_per_tenant",
-                self.limits.signers_per_tenant.into(),
-                1,
-                MANY,
-            ),
-            (
-                "keys_per_tenant",
-                self.limits.keys_per_tenant.into(),
-                1,
-                MANY,
-            ),
-            (
-                "grants_per_signer",
-                self.limits.grants_per_signer.into(),
-                1,
-                MANY,
-            ),
-            (
-                "issuers_per_tenant",
-                self.limits.issuers_per_tenant.into(),
-                1,
-                MANY,
-            ),
-            (
-                "members_per_tenant",
-                self.limits.members_per_tenant.into(),
-                1,
-                MANY,
-            ),
-            ("drain_s", self.limits.drain_s, 0, 3600),
             ("sessions", self.hsm.sessions.unwrap_or(1) as u64, 1, 1024),
             (
                 "call_deadline_ms",
@@ -523,7 +402,7 @@ impl Config {
                 600_000,
             ),
         ];
-        for (key, value, low, high) in bounds {
+        for (key, value, low, high) in bounds.into_iter().chain(self.limits.bounds()) {
             if !(low..=high).contains(&value) {
                 return Err((key, format!("{low} to {high}, not {value}")));
             }

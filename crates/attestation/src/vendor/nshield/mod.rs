@@ -5,6 +5,7 @@
 //! list the key was born with; the Security World's officer key ties the module key and the
 //! recovery keys to the world. There is no certificate of X.509 in it, no time and no nonce.
 
+mod access_list;
 mod acl;
 mod d3s;
 mod hash;
