@@ -162,11 +162,14 @@ fn every_configuration_key_has_its_row() {
     let source =
         std::fs::read_to_string(root().join("crates/server/src/config.rs")).expect("config.rs");
     let code = source.split("impl Config").next().unwrap_or_default();
-    let revocation = std::fs::read_to_string(root().join("crates/server/src/config/revocation.rs"))
-        .expect("revocation.rs");
-    let of_revocation = revocation.split("impl Default").next().unwrap_or_default();
+    let rooms = ["limits.rs", "revocation.rs"].map(|file| {
+        std::fs::read_to_string(root().join("crates/server/src/config").join(file)).expect(file)
+    });
+    let of_rooms = rooms
+        .iter()
+        .flat_map(|room| room.split("impl Default").next().unwrap_or_default().lines());
     let mut keys: BTreeSet<&str> = BTreeSet::new();
-    let lines = code.lines().chain(of_revocation.lines());
+    let lines = code.lines().chain(of_rooms);
     for line in lines.filter_map(|l| l.strip_prefix("    pub ")) {
         if let Some((name, _)) = line.split_once(':') {
             keys.insert(name);

@@ -261,7 +261,9 @@ fn a_signed_file_needs_append_or_replace() {
     sign(&["--replace"], 0);
     let said = stack.osslsigncode(&exe).expect("signed");
     assert_eq!(signatures_in(&said), 1, "{said}");
-    assert_eq!(std::fs::read(&exe).expect("bytes").len(), once.len());
+    // As long as it was, but for a leading zero in an ECDSA signature.
+    let again = std::fs::read(&exe).expect("bytes").len();
+    assert!(again.abs_diff(once.len()) <= 8, "{again}");
     sign(&["--append", "--replace"], 64);
 }
 
