@@ -165,9 +165,12 @@ fn every_configuration_key_has_its_row() {
     let rooms = ["limits.rs", "revocation.rs"].map(|file| {
         std::fs::read_to_string(root().join("crates/server/src/config").join(file)).expect(file)
     });
-    let of_rooms = rooms
-        .iter()
-        .flat_map(|room| room.split("impl Default").next().unwrap_or_default().lines());
+    let of_rooms = rooms.iter().flat_map(|room| {
+        room.split("impl Default")
+            .next()
+            .unwrap_or_default()
+            .lines()
+    });
     let mut keys: BTreeSet<&str> = BTreeSet::new();
     let lines = code.lines().chain(of_rooms);
     for line in lines.filter_map(|l| l.strip_prefix("    pub ")) {

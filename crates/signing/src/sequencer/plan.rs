@@ -12,7 +12,7 @@ use countersign_core::{LogId, Micros, NodeId, TenantId};
 use countersign_signing_log::checkpoint::Checkpoint;
 use countersign_signing_log::commitment::{Commitment, HexHash, Opening};
 use countersign_signing_log::details::Details;
-use countersign_signing_log::frontier::{AppendedBatch, Frontier};
+use countersign_signing_log::frontier::{AppendedBatch, Frontier, Subtree};
 use countersign_signing_log::leaf::{KeyCheckpoint, Leaf, LeafBody};
 use countersign_signing_log::{Hash, merkle};
 use std::collections::hash_map::Entry;
@@ -89,11 +89,20 @@ impl Suspect {
     }
 }
 
+/// What one flush writes, and what follows once it is written.
 pub(super) struct Plan {
     pub commit: Commit,
+    pub after: After,
+}
+
+/// What is known of a plan without its rows, which the commit takes with it.
+pub(super) struct After {
     pub logs: Vec<PlannedLog>,
-    /// Per submission, per draft.
+    /// Per submission, per draft; none for a patient one, whose leaves nobody asks about.
     pub placed: Vec<Vec<Placed>>,
+    /// Authorisations, each with its place in `placed`.
+    pub opens: Vec<(OpenAuthorisation, (usize, usize))>,
+    pub closes: Vec<(LogId, u64)>,
 }
 
 struct Work {
@@ -117,8 +126,9 @@ impl Plan {
     ) -> Result<Self, (usize, Refused)> {
         let mut works: HashMap<LogId, Work> = HashMap::new();
         let mut order = Vec::new();
-        let mut spots: Vec<Vec<Spot>> = Vec::new();
+        let mut spots: Vec<(bool, Vec<Spot>)> = Vec::new();
         let mut commit = Commit::default();
+        let mut opens = Vec::new();
         let mut guards = HashSet::new();
         // Tenants that an earlier item of this plan changes.
         let mut changed = HashSet::new();
@@ -168,14 +178,16 @@ impl Plan {
                     .map_err(|e| (item, Refused::Error(e)))?;
                 if draft.opens {
                     opened = Some((draft.log, index));
-                    commit.opens.push(OpenAuthorisation {
+                    let open = OpenAuthorisation {
                         tenant: draft.tenant,
                         log: draft.log,
                         index,
                         node,
                         epoch: work.head.epoch,
                         claim,
-                    });
+                    };
+                    commit.opens.push(open.clone());
+                    opens.push((open, (item, mine.len())));
                 }
                 mine.push(Spot {
                     log: draft.log,
@@ -183,7 +195,7 @@ impl Plan {
                 });
                 work.leaves.push(row);
             }
-            spots.push(mine);
+            spots.push((submission.patient, mine));
             commit
                 .effects
                 .extend(submission.effects.iter().map(|e| (item, e.clone())));
@@ -194,64 +206,61 @@ impl Plan {
         }
 
         let mut logs = Vec::new();
-        let mut batches: HashMap<LogId, (u64, AppendedBatch, Arc<str>, Arc<str>)> = HashMap::new();
-        for log in order {
-            let Some(work) = works.get(&log) else {
-                continue;
-            };
-            let (write, planned, appended) =
-                advance(log, work).map_err(|e| (usize::MAX, Refused::Error(e)))?;
-            batches.insert(
-                log,
-                (
-                    planned.old_size,
-                    appended,
-                    planned.checkpoint.clone(),
-                    planned.origin.clone(),
-                ),
-            );
-            commit.writes.push(write);
-            logs.push(planned);
+        let mut batches: HashMap<LogId, (PlannedLog, AppendedBatch)> = HashMap::new();
+        for log in &order {
+            if let Some(work) = works.get(log) {
+                let advanced = advance(*log, work).map_err(|e| (usize::MAX, Refused::Error(e)))?;
+                batches.insert(*log, advanced);
+            }
         }
-
+        let place = |spot: Spot| {
+            let (planned, appended) = batches.get(&spot.log)?;
+            let index = planned.old_size + spot.offset as u64;
+            Some(Placed {
+                index,
+                leaf: works.get(&spot.log)?.leaves.get(spot.offset)?.bytes.clone(),
+                checkpoint: planned.checkpoint.clone(),
+                proof: appended.inclusion_proof(index)?,
+                origin: planned.origin.clone(),
+            })
+        };
         let placed = spots
             .into_iter()
-            .map(|mine| {
-                mine.into_iter()
-                    .filter_map(|spot| {
-                        let (old_size, batch, checkpoint, origin) = batches.get(&spot.log)?;
-                        let index = old_size + spot.offset as u64;
-                        Some(Placed {
-                            index,
-                            leaf: works.get(&spot.log)?.leaves.get(spot.offset)?.bytes.clone(),
-                            checkpoint: checkpoint.clone(),
-                            proof: batch.inclusion_proof(index)?,
-                            origin: origin.clone(),
-                        })
-                    })
-                    .collect()
+            .map(|(patient, mine)| {
+                let asked = if patient { Vec::new() } else { mine };
+                asked.into_iter().filter_map(place).collect()
             })
             .collect();
-        Ok(Self {
-            commit,
+        for log in order {
+            if let (Some(work), Some((planned, appended))) =
+                (works.remove(&log), batches.remove(&log))
+            {
+                commit.writes.push(write(work, &planned, &appended));
+                logs.push(planned);
+            }
+        }
+        let after = After {
             logs,
             placed,
-        })
+            opens,
+            closes: commit.closes.clone(),
+        };
+        Ok(Self { commit, after })
     }
+}
 
+impl After {
     /// The authorisations of this plan, for when its commit has an unknown result.
     pub(super) fn suspects(&self) -> Vec<Suspect> {
-        self.commit
-            .opens
+        self.opens
             .iter()
-            .filter_map(|open| {
-                let write = self.commit.writes.iter().find(|w| w.log == open.log)?;
-                let offset = usize::try_from(open.index.checked_sub(write.old_size)?).ok()?;
+            .filter_map(|(open, (item, draft))| {
+                let placed = self.placed.get(*item)?.get(*draft)?;
                 Some(Suspect {
                     tenant: open.tenant,
                     log: open.log,
                     index: open.index,
-                    leaf: write.leaves.get(offset)?.bytes.clone(),
+                    leaf: placed.leaf.clone(),
                     opened: open.clone(),
                 })
             })
@@ -359,13 +368,13 @@ fn claim_write(claim: &ClaimDraft, opened: Option<(LogId, u64)>) -> ClaimWrite {
 }
 
 /// Moves one log: right edge, root, signed checkpoint.
-fn advance(log: LogId, work: &Work) -> Result<(LogWrite, PlannedLog, AppendedBatch), SigningError> {
+fn advance(log: LogId, work: &Work) -> Result<(PlannedLog, AppendedBatch), SigningError> {
     let head = &work.head;
     let mut frontier = head.frontier.clone();
     let old_size = frontier.size();
     let leaf_hashes: Vec<Hash> = work.leaves.iter().map(|l| l.hash).collect();
     let appended = frontier.append_batch(&leaf_hashes);
-    let checkpoint: Arc<str> = Checkpoint {
+    let checkpoint = Checkpoint {
         origin: head.origin.to_string(),
         size: frontier.size(),
         root: appended.root,
@@ -373,28 +382,6 @@ fn advance(log: LogId, work: &Work) -> Result<(LogWrite, PlannedLog, AppendedBat
     .sign(&head.key)
     .map_err(|e| SigningError::Internal(format!("checkpoint: {e}")))?
     .into();
-    let write = LogWrite {
-        tenant: head.tenant,
-        log,
-        kind: head.kind,
-        origin: head.origin.to_string(),
-        epoch: head.epoch,
-        old_size,
-        new_size: frontier.size(),
-        frontier: frontier.to_bytes(),
-        checkpoint: checkpoint.to_string(),
-        last_time: work.time,
-        leaves: work.leaves.clone(),
-        subtrees: appended
-            .subtrees
-            .iter()
-            .map(|s| SubtreeRow {
-                level: s.level,
-                index: s.index,
-                hash: s.hash,
-            })
-            .collect(),
-    };
     let planned = PlannedLog {
         tenant: head.tenant,
         log,
@@ -406,5 +393,28 @@ fn advance(log: LogId, work: &Work) -> Result<(LogWrite, PlannedLog, AppendedBat
         last_time: work.time,
         leaf_hashes,
     };
-    Ok((write, planned, appended))
+    Ok((planned, appended))
+}
+
+/// What is stored of a log that moved.
+fn write(work: Work, planned: &PlannedLog, appended: &AppendedBatch) -> LogWrite {
+    let subtree = |s: &Subtree| SubtreeRow {
+        level: s.level,
+        index: s.index,
+        hash: s.hash,
+    };
+    LogWrite {
+        tenant: planned.tenant,
+        log: planned.log,
+        kind: planned.kind,
+        origin: planned.origin.to_string(),
+        epoch: work.head.epoch,
+        old_size: planned.old_size,
+        new_size: planned.frontier.size(),
+        frontier: planned.frontier.to_bytes(),
+        checkpoint: planned.checkpoint.to_string(),
+        last_time: planned.last_time,
+        leaves: work.leaves,
+        subtrees: appended.subtrees.iter().map(subtree).collect(),
+    }
 }

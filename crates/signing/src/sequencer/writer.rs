@@ -1,7 +1,7 @@
 //! The one task that writes: takes what waits, plans it on the heads it holds, commits, tells.
 
 use super::heads::Heads;
-use super::plan::{self, Plan};
+use super::plan::{self, After, Plan};
 use super::{FLUSH, LINGER, Message, Moved, NEAR, Refused, Reply, Says, Submission};
 use crate::SigningError;
 use crate::measures::{CommitLabel, Measures};
@@ -102,10 +102,9 @@ impl Writer {
     async fn flush(&mut self, mut batch: Vec<(Submission, Reply)>) {
         while !batch.is_empty() {
             let began = Instant::now();
-            let Some((flush, plan)) = self.plan(&mut batch).await else {
+            let Some((flush, Plan { commit, after })) = self.plan(&mut batch).await else {
                 continue;
             };
-            let commit = plan.commit.clone();
             countersign_core::failpoint::hit("server.before-commit");
             let mut span = Shared::step(SpanName::Flush, batch.iter().map(|(s, _)| &s.waiting));
             span.since(began);
@@ -126,7 +125,7 @@ impl Writer {
             match result {
                 Ok(()) => {
                     countersign_core::failpoint::hit("server.after-commit");
-                    self.done(plan, batch);
+                    self.done(after, batch);
                     return;
                 }
                 Err(CommitError::Guard(g)) => {
@@ -172,7 +171,7 @@ impl Writer {
                 }
                 Err(e @ CommitError::Unknown(_)) => {
                     tracing::error!(error = %e, "commit result unknown: reloading heads");
-                    self.suspects.extend(plan.suspects());
+                    self.suspects.extend(after.suspects());
                     self.heads.forget_all();
                     refuse(&mut batch, |_| true, &Refused::Error(SigningError::from(e)));
                 }
@@ -268,14 +267,14 @@ impl Writer {
 
     /// After the commit: heads move, workers are told, callers go on. In this order, so that a
     /// caller's sign order always finds its leaf already announced to the worker.
-    fn done(&mut self, plan: Plan, batch: Vec<(Submission, Reply)>) {
-        for open in &plan.commit.opens {
+    fn done(&mut self, after: After, batch: Vec<(Submission, Reply)>) {
+        for (open, _) in &after.opens {
             self.heads.opened(open.log, open.index);
         }
-        for (log, index) in &plan.commit.closes {
+        for (log, index) in &after.closes {
             self.heads.closed(*log, *index);
         }
-        for log in plan.logs {
+        for log in after.logs {
             let (from_size, leaf_hashes) = self.heads.moved(
                 log.log,
                 log.frontier,
@@ -303,7 +302,7 @@ impl Writer {
             }
         }
         countersign_core::failpoint::hit("server.after-announce");
-        for ((_, reply), placed) in batch.into_iter().zip(plan.placed) {
+        for ((_, reply), placed) in batch.into_iter().zip(after.placed) {
             let _ = reply.send(Ok(placed));
         }
     }

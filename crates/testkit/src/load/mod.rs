@@ -126,13 +126,9 @@ pub fn run(options: &Options) -> Result<Value> {
                 .ok_or_else(|| Error::Load(format!("--cpu-of {text}: write name=pid")))
         })
         .collect::<Result<_>>()?;
-    let mut callers = (0..options.callers)
+    let callers = (0..options.callers)
         .map(|_| Caller::new(&target, options, &token, certificate.clone()))
         .collect::<Result<Vec<_>>>()?;
-    // Handshakes are not part of the run.
-    for caller in &mut callers {
-        caller.ask()?;
-    }
 
     let line = Barrier::new(callers.len().saturating_add(1));
     let (seen, cpu) = std::thread::scope(|scope| -> Result<_> {
@@ -279,7 +275,11 @@ impl Caller {
 
     /// Asks until the time is over; then checks the last answer in full.
     fn run(mut self, line: &Barrier, options: &Options) -> Result<Seen> {
+        // Handshakes are not part of the run. All at once: a slow token may need longer for the
+        // callers one by one than the service keeps an idle connection.
+        let ready = self.ask();
         line.wait();
+        ready?;
         let from = Instant::now() + Duration::from_secs(options.warm_up);
         let until = from + Duration::from_secs(options.seconds);
         let mut seen = Seen {
