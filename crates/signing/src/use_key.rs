@@ -476,8 +476,10 @@ impl Service {
         order.trace = trace.here();
         for _ in 0..SYNC_ROUNDS {
             let began = Instant::now();
+            let place = self.sequencer().pace().join(tenant);
             match self.hsm().sign(tenant, order.clone()).await {
                 Ok(signed) => {
+                    place.served(signed.spent.queued);
                     self.worked(trace, began, signed.spent);
                     return Ok(signed.signature);
                 }

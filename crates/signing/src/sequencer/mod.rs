@@ -8,6 +8,7 @@
 //! for and closed as `unknown`.
 
 mod heads;
+mod pace;
 mod plan;
 mod writer;
 
@@ -22,6 +23,7 @@ use countersign_core::{Clock, KeyId, LogId, Micros, NodeId, TenantId};
 use countersign_signing_log::Hash;
 use countersign_signing_log::leaf::LeafBody;
 use heads::Heads;
+pub(crate) use pace::Pace;
 pub(crate) use plan::DetailsDraft;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +36,7 @@ use writer::Writer;
 const QUEUE: usize = 8192;
 /// Submissions in one commit.
 const FLUSH: usize = 512;
-/// How long a patient submission waits for company. Without it the outcome of one signature and
+/// How long a patient submission waits for company, at least. Without it the outcome of one signature and
 /// the authorisation of the caller's next one would be two commits, one after the other.
 const LINGER: Duration = Duration::from_millis(2);
 /// How far the worker may be behind before it is brought up by a proof instead of leaf hashes.
@@ -141,8 +143,8 @@ pub(crate) struct Submission {
     pub batch: u64,
     /// Authorisations closed by these leaves.
     pub closes: Vec<(LogId, u64)>,
-    /// Nobody waits for it: it may stay for [`LINGER`], to share a commit with what somebody does
-    /// wait for.
+    /// Nobody waits for it: it may stay for [`LINGER`], or for as long as authorisations may
+    /// ([`Pace`]), to share a commit with what somebody does wait for.
     pub patient: bool,
     /// The span that waits, where there is one.
     pub waiting: Shared,
@@ -223,8 +225,23 @@ enum Message {
 }
 
 impl Message {
-    fn is_patient(&self) -> bool {
-        matches!(self, Self::Write(all) if all.iter().all(|(s, _)| s.patient))
+    /// How long it may wait for others to share its commit.
+    fn patience(&self, pace: &Pace) -> Duration {
+        match self {
+            Self::Write(all) => all.iter().map(|(s, _)| s.patience(pace)).min(),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}
+
+impl Submission {
+    fn patience(&self, pace: &Pace) -> Duration {
+        match self.drafts.first() {
+            Some(draft) if self.patient => LINGER.max(pace.patience(draft.tenant)),
+            Some(draft) if draft.opens => pace.patience(draft.tenant),
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -236,6 +253,7 @@ pub(crate) type Moved = Arc<Mutex<HashMap<KeyId, TenantId>>>;
 pub(crate) struct Sequencer {
     tx: mpsc::Sender<Message>,
     moved: Moved,
+    pace: Arc<Pace>,
     measures: Arc<Measures>,
     frozen: Arc<OnceLock<SigningError>>,
 }
@@ -252,6 +270,7 @@ impl Sequencer {
     ) -> Self {
         let (tx, rx) = mpsc::channel(QUEUE);
         let moved = Moved::default();
+        let pace = Arc::<Pace>::default();
         let frozen = Arc::<OnceLock<SigningError>>::default();
         let heads = Heads::new(config, log_seed);
         let task = Writer {
@@ -260,6 +279,7 @@ impl Sequencer {
             clock,
             heads,
             moved: moved.clone(),
+            pace: Arc::clone(&pace),
             measures: measures.clone(),
             suspects: Vec::new(),
             frozen: Arc::clone(&frozen),
@@ -268,9 +288,15 @@ impl Sequencer {
         Self {
             tx,
             moved,
+            pace,
             measures,
             frozen,
         }
+    }
+
+    /// The lines before the tokens.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// From now on nothing is written in this run, for this reason.

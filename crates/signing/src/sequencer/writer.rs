@@ -2,7 +2,7 @@
 
 use super::heads::Heads;
 use super::plan::{self, After, Plan};
-use super::{FLUSH, LINGER, Message, Moved, NEAR, Refused, Reply, Says, Submission};
+use super::{FLUSH, Message, Moved, NEAR, Pace, Refused, Reply, Says, Submission, pace};
 use crate::SigningError;
 use crate::measures::{CommitLabel, Measures};
 use countersign_core::measure::Label as _;
@@ -26,6 +26,7 @@ pub(super) struct Writer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) heads: Heads,
     pub(super) moved: Moved,
+    pub(super) pace: Arc<Pace>,
     pub(super) measures: Arc<Measures>,
     /// Authorisations of a commit whose result is not known.
     pub(super) suspects: Vec<plan::Suspect>,
@@ -54,15 +55,7 @@ impl Writer {
                     continue;
                 }
             }
-            let until = tokio::time::Instant::now() + LINGER;
-            while inbox.len() < FLUSH && inbox.iter().all(Message::is_patient) {
-                let room = FLUSH - inbox.len();
-                // Cancel safe: what is not in the inbox is still in the queue.
-                match tokio::time::timeout_at(until, rx.recv_many(&mut inbox, room)).await {
-                    Ok(n) if n > 0 => {}
-                    _ => break,
-                }
-            }
+            self.wait_for_company(&mut rx, &mut inbox).await;
             let mut batch = Vec::with_capacity(inbox.len());
             let mut stops = Vec::new();
             let mut tells = Vec::new();
@@ -94,6 +87,28 @@ impl Writer {
             }
             for stop in stops {
                 let _ = stop.send(());
+            }
+        }
+    }
+
+    /// Waits for more while all that came may wait.
+    async fn wait_for_company(&self, rx: &mut mpsc::Receiver<Message>, inbox: &mut Vec<Message>) {
+        let began = tokio::time::Instant::now();
+        let mut patience = pace::LONGEST;
+        let mut asked = 0;
+        while inbox.len() < FLUSH {
+            for message in inbox.iter().skip(asked) {
+                patience = patience.min(message.patience(&self.pace));
+            }
+            asked = inbox.len();
+            if patience.is_zero() {
+                break;
+            }
+            let room = FLUSH - asked;
+            // Cancel safe: what is not in the inbox is still in the queue.
+            match tokio::time::timeout_at(began + patience, rx.recv_many(inbox, room)).await {
+                Ok(n) if n > 0 => {}
+                _ => break,
             }
         }
     }
