@@ -89,6 +89,15 @@ pub(crate) fn boot_time() -> i64 {
 }
 
 impl Service {
+    /// Whether an answer may still leave this node; asked when all of it is made.
+    ///
+    /// # Errors
+    /// [`SigningError::Unavailable`]: the lease ran out meanwhile. What was to leave is destroyed by its
+    /// holder; a retry at another node helps.
+    pub fn may_let_out(&self) -> Result<(), SigningError> {
+        self.standing().good()
+    }
+
     /// Renews this node's lease and buries nodes whose own ended, until the service stops.
     pub(crate) async fn keep_standing(self) {
         let lease = self.settings().lease;

@@ -2,7 +2,7 @@
 //! Idempotency-Key until each thing has its answer.
 
 use super::chance::Chance;
-use super::ledger::{Answer, Head, Ledger, Loss, sha256};
+use super::ledger::{Answer, Head, Ledger, Loss, When, sha256};
 use crate::support::load::Signing;
 use crate::support::{PEOPLE_AUDIENCE, REPOSITORY, Stack, job_spec};
 use base64::Engine as _;
@@ -241,7 +241,7 @@ impl Signing {
         item: &Item,
         result: &Value,
         whole: &Value,
-        node: usize,
+        (node, when): (usize, When),
     ) -> Result<Answer, String> {
         let get = |name: &str| {
             let text = result[name].as_str();
@@ -272,7 +272,7 @@ impl Signing {
             index: receipt.index,
             receipt: text.to_owned(),
             node,
-            at: Instant::now(),
+            when,
         })
     }
 }
@@ -319,8 +319,14 @@ impl Caller {
                 ledger.retries += u64::from(!first);
             }
             first = false;
+            let asked = Instant::now();
             match self.request(crowd, node, wish, &sent) {
-                Some(answer) => self.read(crowd, node, wish, &answer, &mut missing),
+                Some(answer) => {
+                    // Before it is judged, which takes its time.
+                    let answered = Instant::now();
+                    let when = When { asked, answered };
+                    self.read(crowd, (node, when), wish, &answer, &mut missing);
+                }
                 None => self.pause(),
             }
         }
@@ -374,7 +380,7 @@ impl Caller {
     fn read(
         &mut self,
         crowd: &Crowd<'_>,
-        node: usize,
+        by: (usize, When),
         wish: &Wish,
         (status, body): &(u16, Value),
         missing: &mut Vec<usize>,
@@ -401,7 +407,7 @@ impl Caller {
                 problem = Some(result["problem"].clone());
                 continue;
             }
-            match crowd.signers[wish.signer].judged(&wish.items[at], result, body, node) {
+            match crowd.signers[wish.signer].judged(&wish.items[at], result, body, by) {
                 Ok(answer) => {
                     crowd.ledger().answered(answer);
                     if let Some(n) = missing.iter().position(|m| *m == at) {

@@ -58,7 +58,14 @@ pub struct Answer {
     pub receipt: String,
     /// Which node gave it.
     pub node: usize,
-    pub at: Instant,
+    pub when: When,
+}
+
+/// A request's time, as its client saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct When {
+    pub asked: Instant,
+    pub answered: Instant,
 }
 
 /// The head of a log that somebody was shown.

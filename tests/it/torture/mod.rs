@@ -2,7 +2,7 @@
 //! it, one fault after the other and at random moments. When the storm is over, every log is verified
 //! from its bytes and matched with every answer that any client ever got.
 //!
-//! `make torture MINUTES=10` runs it long; `make test` runs the same for a short while. The seed
+//! `make torture MINUTES=10` runs it long. The seed
 //! decides which faults come in which order (not what the machine makes of them): it is printed, and
 //! `SEED=` repeats it.
 

@@ -180,19 +180,25 @@ impl Book {
             // Answered, and the node died before the outcome's commit: the log says that it does
             // not know. Nothing else may leave this behind.
             Some("unknown") if outcome["reason"] == "node-stopped" => {
-                let end = ends
+                // The run that answered ended after it was asked: bytes that it had sent may come
+                // to their reader after its end, and after the next run's begin.
+                let mut own: Vec<_> = ends
                     .iter()
-                    .filter(|e| e.node == answer.node && e.at >= answer.at)
-                    .min_by_key(|e| e.at);
+                    .filter(|e| e.node == answer.node && e.at >= answer.when.asked)
+                    .collect();
+                own.sort_by_key(|e| e.at);
+                let next = own.iter().position(|e| e.at >= answer.when.answered);
+                own.truncate(next.map_or(own.len(), |n| n + 1));
+                let end = own.iter().find(|e| e.code != Some(0));
                 let awake = end.is_some_and(|end| {
                     end.code == Some(BURIED)
                         && stalls.iter().any(|s| {
                             s.node == answer.node
-                                && s.woken <= answer.at
+                                && s.woken <= answer.when.answered
                                 && end.at.duration_since(s.woken) < AWAKE
                         })
                 });
-                if end.is_none_or(|end| end.code == Some(0)) {
+                if end.is_none() {
                     let what =
                         format!("{place}: answered by a node that did not die, and {outcome}");
                     ledger.lose(Loss::NotInLog, what);
