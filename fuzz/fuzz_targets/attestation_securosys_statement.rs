@@ -1,5 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    countersign_fuzz::attestation::attestation_securosys_statement(bytes)
-});
+countersign_fuzz::target!(attestation::attestation_securosys_statement);

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| countersign_fuzz::targets::x509_crl(bytes));
+countersign_fuzz::target!(targets::x509_crl);

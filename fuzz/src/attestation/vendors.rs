@@ -1,12 +1,14 @@
-//! One function per reader of device evidence: it must not panic, whatever the bytes, and what is
-//! accepted must hold.
-//!
-//! `crates/attestation/tests/fuzz_corpus.rs` includes this file and runs the kept corpus through it.
+//! Evidence that stands in one file, vendor by vendor.
 
+use countersign_attestation::ServiceStatement;
 use countersign_attestation::certificate::Certificate;
+use countersign_attestation::vendor::crypto4a::Message;
+use countersign_attestation::vendor::fortanix::Attestation;
 use countersign_attestation::vendor::marvell::{blob, wrapping};
+use countersign_attestation::vendor::pkix::{claims, wire};
 use countersign_attestation::vendor::securosys::statement;
 use countersign_attestation::vendor::thales_luna::parse as luna;
+use countersign_attestation::vendor::yubihsm2::parse as yubihsm;
 use countersign_attestation::vendor::yubikey_piv::parse as piv;
 
 /// A LiquidSecurity blob: what was read makes up all the signed bytes, so nothing goes unread.
@@ -73,4 +75,56 @@ pub fn attestation_thales_luna(bytes: &[u8]) {
     if let Ok(s) = luna::Statement::of(&certificate) {
         assert!(s == luna::Statement::default() || luna::is_ours(&certificate));
     }
+}
+
+/// A certificate of a YubiHSM 2: an attestation is never read as a device's own.
+pub fn attestation_yubihsm2(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::from_der(bytes) else {
+        return;
+    };
+    assert!(!(yubihsm::is_attestation(&certificate) && yubihsm::is_device(&certificate)));
+    if let Ok(a) = yubihsm::Attestation::read(&certificate) {
+        assert!(yubihsm::is_attestation(&certificate));
+        assert!(!yubihsm::capability_names(a.capabilities).is_empty());
+    }
+    let _ = yubihsm::Device::read(&certificate);
+}
+
+/// PKIX evidence: what is signed is a piece of it.
+pub fn attestation_pkix(bytes: &[u8]) {
+    let looks = wire::looks_like(bytes);
+    let Ok(evidence) = wire::Evidence::parse(bytes) else {
+        return;
+    };
+    let whole = !evidence.elements.is_empty();
+    assert!(looks || !whole, "what is read is also recognised");
+    assert!(super::is_within(evidence.tbs, bytes));
+    let _ = claims::Claims::of(&evidence, claims::DRAFT_ARC);
+}
+
+/// A message of Crypto4A.
+pub fn attestation_crypto4a(bytes: &[u8]) {
+    let recognised = Message::recognises(bytes);
+    let Ok(m) = Message::parse(bytes) else {
+        return;
+    };
+    assert!(!recognised || !m.claims.is_empty());
+    assert!(super::is_within(&m.signed, bytes));
+}
+
+/// The JSON of Fortanix DSM.
+pub fn attestation_fortanix(bytes: &[u8]) {
+    if let Ok(a) = Attestation::parse(bytes) {
+        assert!(!a.chain.is_empty());
+        let ours = a.statement.extensions().len();
+        assert!(a.claims.unknown.len() <= ours);
+    }
+}
+
+/// Our own service statement: what is read is written the same, byte for byte.
+pub fn attestation_service_statement(bytes: &[u8]) {
+    let Ok(s) = ServiceStatement::parse(bytes) else {
+        return;
+    };
+    assert_eq!(s.tbs().encode().as_deref(), Ok(s.tbs_der()));
 }

@@ -1,0 +1,3 @@
+#![no_main]
+
+countersign_fuzz::target!(attestation::attestation_nshield_messages);
