@@ -60,6 +60,12 @@ pub struct Key {
     spki: Vec<u8>,
 }
 
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} key", self.kind)
+    }
+}
+
 impl Key {
     /// The key of that kind and name. The same name gives the same key within a process.
     #[must_use]

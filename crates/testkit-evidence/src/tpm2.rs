@@ -23,7 +23,7 @@ const ROOT: &str = "Test AK Root";
 const CA: &str = "Test AK CA";
 
 /// Everything a TPM and those above it say. `Default` is genuine and sign-only.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Tpm2 {
     /// The attested key.
     pub key: Key,
