@@ -484,6 +484,38 @@ fn azure_s_json_is_read_and_its_own_root_has_no_weight() {
 }
 
 #[test]
+fn the_key_that_azure_s_json_shows_is_the_one_in_question() {
+    let rsa = Marvell::of(Key::named(Kind::Rsa2048, "marvell rsa subject"));
+    let r = ask(&rsa).about(&[rsa.azure_json()]);
+    accepted(&r);
+    let shown = r.check("marvell-shown-key").unwrap();
+    assert_eq!(shown.outcome, Outcome::Pass);
+    for other in [
+        Key::named(Kind::P256, "marvell shown"),
+        Key::named(Kind::Rsa2048, "marvell shown"),
+    ] {
+        for key in [Kind::P256, Kind::Rsa2048] {
+            let e = Marvell {
+                shown: Some(other.clone()),
+                ..Marvell::of(Key::named(key, "marvell rsa subject"))
+            };
+            refused_by(&ask(&e).about(&[e.azure_json()]), "marvell-shown-key");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_google_says_is_in_no_hsm_is_refused() {
+    let e = Marvell::default();
+    let json = e.google_json("CAVIUM_V2_COMPRESSED", &e.name);
+    let text = String::from_utf8(json).unwrap();
+    for level in ["SOFTWARE", "EXTERNAL", "ISM"] {
+        let text = text.replace("\"HSM\"", &format!("\"{level}\""));
+        refused_by(&ask(&e).about(&[text.into_bytes()]), "marvell-statement");
+    }
+}
+
+#[test]
 fn there_is_no_nonce_in_it() {
     let e = Marvell::default();
     let mut ask = ask(&e);

@@ -119,6 +119,8 @@ pub struct Marvell {
     pub private: Object,
     /// The resource name the key was made under.
     pub name: String,
+    /// The public key that Azure's JSON shows; `None` for the attested one.
+    pub shown: Option<Key>,
 }
 
 impl Default for Marvell {
@@ -151,6 +153,7 @@ impl Marvell {
             card_dates: ("200101000000Z".into(), "491231235959Z".into()),
             flags: 3,
             name,
+            shown: None,
             key,
         }
     }
@@ -303,10 +306,11 @@ impl Marvell {
         ];
         let chain: String = certificates.iter().map(|c| pem("CERTIFICATE", c)).collect();
         format!(
-            r#"{{"attributes":{{"enabled":true,"attestation":{{"version":"MRVL-1","certificatePemFile":"{}","privateKeyAttestation":"{}","publicKeyAttestation":"{}"}}}},"key":{{"kid":"https://h.example/keys/k/1","kty":"EC-HSM"}}}}"#,
+            r#"{{"attributes":{{"enabled":true,"attestation":{{"version":"MRVL-1","certificatePemFile":"{}","privateKeyAttestation":"{}","publicKeyAttestation":"{}"}}}},"key":{{"kid":"https://h.example/keys/k/1",{}}}}}"#,
             base64url(chain.as_bytes()),
             base64url(&self.blob_of(&[&self.private])),
             base64url(&self.blob_of(&[&self.public])),
+            jwk(self.shown.as_ref().unwrap_or(&self.key)),
         )
         .into_bytes()
     }
@@ -324,6 +328,24 @@ impl Marvell {
         let mut files = vec![gzip(&statement.blob()), forged.sign(&self.partition_key)];
         files.extend(self.certificates());
         files
+    }
+}
+
+/// The members of a key of the Managed HSM (RFC 7518 §6).
+fn jwk(key: &Key) -> String {
+    match key.kind() {
+        Kind::Rsa2048 | Kind::Rsa3072 => {
+            let (n, e) = key.rsa_parts();
+            let (n, e) = (base64url(&n), base64url(&e));
+            format!(r#""kty":"RSA-HSM","n":"{n}","e":"{e}""#)
+        }
+        Kind::P256 => {
+            let point = key.public();
+            let (x, y) = point[1..].split_at(32);
+            let (x, y) = (base64url(x), base64url(y));
+            format!(r#""kty":"EC-HSM","crv":"P-256","x":"{x}","y":"{y}""#)
+        }
+        other => panic!("{other:?} is not written"),
     }
 }
 

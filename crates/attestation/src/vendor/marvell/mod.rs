@@ -9,8 +9,11 @@ mod attribute;
 pub mod blob;
 mod card_name;
 mod chains;
+mod jwk;
 mod rules;
 pub mod wrapping;
+
+pub use jwk::Jwk;
 
 use crate::certificate::Certificate;
 use crate::chain::{Candidate, Chain};
@@ -159,6 +162,9 @@ fn appraise(unwrapped: &Unwrapped, blobs: &[Blob<'_>], cx: &Context<'_>, finding
         && let Some(name) = &wrapping.name
     {
         findings.checks.extend(key.resource_name(name));
+    }
+    if let Some(shown) = unwrapped.wrapping.as_ref().and_then(|w| w.key.as_ref()) {
+        findings.checks.extend(rules::shown_key(shown, cx.key));
     }
     let facts = &mut findings.facts;
     facts.generated_in_device = key.generated();

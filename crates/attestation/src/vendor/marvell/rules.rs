@@ -2,6 +2,7 @@
 
 use super::attribute::{self as a, CLASS_PRIVATE, CLASS_PUBLIC};
 use super::blob::{Blob, Object};
+use super::jwk::Jwk;
 use crate::key::PublicKey;
 use crate::result::{Check, Exportable, Known, Rule};
 use crate::signature::Hash;
@@ -44,6 +45,12 @@ const NAME: Rule = Rule::documented(
     "marvell-resource-name",
     "the second half of the key's ID is the SHA-256 of the resource name it was asked for",
     GOOGLE,
+);
+
+const SHOWN: Rule = Rule::documented(
+    "marvell-shown-key",
+    "the public key that the JSON shows beside the evidence is the one in question",
+    "Azure Key Vault REST, Get Key Attestation; RFC 7518 §6",
 );
 
 /// All objects of the blobs, and the one that counts.
@@ -230,6 +237,15 @@ impl<'a> Key<'a> {
             _ => Known::Unknown,
         }
     }
+}
+
+/// The check of the key that Azure's JSON shows; `None` if it shows none.
+pub(super) fn shown_key(shown: &Jwk, key: &PublicKey) -> Option<Check> {
+    let kind = key.kind();
+    shown.shows_key().then(|| match shown.differs(key) {
+        None => SHOWN.check(true, format!("all that is shown is the key's, {kind}")),
+        Some(what) => SHOWN.check(false, format!("{what}; the key in question is {kind}")),
+    })
 }
 
 const fn known(flag: Option<bool>) -> Known {

@@ -3,8 +3,10 @@
 //! Nothing of the wrapping is signed. It only says where blobs and certificates are, and under
 //! which name the key was asked for.
 
+use super::jwk::Jwk;
+use crate::verify::armour;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 /// The largest JSON read.
@@ -55,6 +57,8 @@ pub struct Wrapping {
     pub cloud: Cloud,
     /// The name the key is said to have: Google's resource name, Azure's key identifier.
     pub name: Option<String>,
+    /// Azure: the public key that is shown beside the evidence.
+    pub key: Option<Jwk>,
     /// The blobs, gzip'd or not: of the private key or the pair, then of the public key.
     pub blobs: Vec<Vec<u8>>,
     /// Certificates, PEM.
@@ -65,6 +69,8 @@ pub struct Wrapping {
 struct Document {
     // Google, the key version.
     name: Option<String>,
+    #[serde(rename = "protectionLevel")]
+    protection_level: Option<String>,
     attestation: Option<Google>,
     // Google, the attestation alone.
     format: Option<String>,
@@ -109,11 +115,6 @@ struct Azure {
     public_key_attestation: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Jwk {
-    kid: Option<String>,
-}
-
 /// Whether `bytes` are JSON with one of the members that only these wrappings have.
 #[must_use]
 pub fn looks_like(bytes: &[u8]) -> bool {
@@ -138,7 +139,14 @@ pub fn parse(bytes: &[u8]) -> Result<Wrapping, WrappingError> {
     let document: Document =
         serde_json::from_slice(bytes).map_err(|e| WrappingError::Json(e.to_string()))?;
     if let Some(azure) = document.attributes.and_then(|a| a.attestation) {
-        return azure_wrapping(azure, document.key.and_then(|k| k.kid));
+        return azure_wrapping(azure, document.key);
+    }
+    // Google Cloud KMS, ProtectionLevel: the levels at which a key is in an HSM of Google's. A key
+    // that is said to be elsewhere is another one than the evidence is about.
+    if let Some(level) = &document.protection_level
+        && level != "HSM_SINGLE_TENANT"
+    {
+        known("protectionLevel", level, "HSM")?;
     }
     let google = document.attestation.unwrap_or(Google {
         format: document.format,
@@ -167,20 +175,20 @@ fn google_wrapping(google: Google, name: Option<String>) -> Result<Wrapping, Wra
     Ok(Wrapping {
         cloud: Cloud::Google,
         name,
+        key: None,
         blobs: vec![content],
         certificates: all.concat().join("\n"),
     })
 }
 
-fn azure_wrapping(azure: Azure, kid: Option<String>) -> Result<Wrapping, WrappingError> {
+fn azure_wrapping(azure: Azure, key: Option<Jwk>) -> Result<Wrapping, WrappingError> {
     // Without a version it is the preview, whose blobs were the same.
     if let Some(version) = &azure.version {
         known("version", version, "MRVL-1")?;
     }
-    let decode = |field, text: String| {
-        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
-        bytes.map_err(|_| WrappingError::Value(field))
-    };
+    // base64url at the interface; tools that print it write base64 as well.
+    let decode =
+        |field, text: String| armour::base64(text.as_bytes()).ok_or(WrappingError::Value(field));
     let private = azure
         .private_key_attestation
         .ok_or(WrappingError::Missing("privateKeyAttestation"))?;
@@ -195,7 +203,8 @@ fn azure_wrapping(azure: Azure, kid: Option<String>) -> Result<Wrapping, Wrappin
     };
     Ok(Wrapping {
         cloud: Cloud::Azure,
-        name: kid,
+        name: key.as_ref().and_then(|k| k.kid.clone()),
+        key,
         blobs,
         certificates,
     })
@@ -269,6 +278,11 @@ mod tests {
         ));
         let none = br#"{"attributes": {"attestation": {"publicKeyAttestation": "AQ"}}}"#;
         assert_eq!(parse(none), Err(Missing("privateKeyAttestation")));
+        let soft =
+            br#"{"protectionLevel": "SOFTWARE", "attestation": {"format": "CAVIUM_V2_COMPRESSED",
+            "content": "AQ=="}}"#;
+        let level = "protectionLevel";
+        assert!(matches!(parse(soft), Err(Format { field, .. }) if field == level));
         let bad = br#"{"format": "CAVIUM_V2_COMPRESSED", "content": "*"}"#;
         assert_eq!(parse(bad), Err(Value("content")));
         let twice = br#"{"format": "CAVIUM_V2_COMPRESSED", "content": "AQ==", "content": "AQ=="}"#;
