@@ -19,6 +19,9 @@ pub const MAX_BLOB: usize = 64 * 1024;
 const MAX_ATTRIBUTES: u32 = 256;
 const RESPONSE_HEADER: usize = 16;
 const INFO_HEADER: usize = 8;
+/// The largest flags of an answer; real ones are 3 for a pair. Others are refused, not passed over: what is
+/// read is exactly what is recognised.
+const MAX_FLAGS: u32 = 0xff;
 /// Where firmware 2.x and 10.x ("V1") put the attributes.
 const V1_OBJECT: usize = 20;
 
@@ -91,7 +94,7 @@ pub fn looks_like_v2(bytes: &[u8]) -> bool {
     ) else {
         return false;
     };
-    (1..=0xff).contains(&flags) && header_size(total, buffer).is_some()
+    (1..=MAX_FLAGS).contains(&flags) && header_size(total, buffer).is_some()
 }
 
 /// Whether `bytes` are a V1 blob: one object at byte 20 that ends where the signature begins.
@@ -125,6 +128,13 @@ pub fn parse(bytes: &[u8]) -> Result<Blob<'_>, BlobError> {
     let mut r = Reader::new(bytes);
     exactly("response code", r.u32("response code")?, 0)?;
     let flags = r.u32("flags")?;
+    if !(1..=MAX_FLAGS).contains(&flags) {
+        return Err(BlobError::Field {
+            field: "flags",
+            found: flags.into(),
+            expected: MAX_FLAGS.into(),
+        });
+    }
     let total = r.u32("total size")?;
     let buffer = r.u32("buffer size")?;
     exactly("total size", total, bytes.len() as u64)?;

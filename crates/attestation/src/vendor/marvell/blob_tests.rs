@@ -77,6 +77,10 @@ fn every_length_and_offset_is_exact() {
     assert_eq!(with(39, 0), field("bytes after the last object", 43, 0));
     assert_eq!(with(51, 17), field("size of attributes", 17, 18));
     assert_eq!(with(47, 1), field("size of attributes", 18, 9));
+    // A finding of the fuzz target: flags that are not recognised were read all the same.
+    for (at, to, found) in [(4, 0x80, 0x8000_0003), (6, 1, 0x103), (7, 0, 0)] {
+        assert_eq!(with(at, to), field("flags", found, 0xff));
+    }
 }
 
 #[test]
