@@ -26,12 +26,13 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// About a key, trusting `anchor`.
+    /// About a key, trusting `anchor` (empty: nobody but the pinned).
     pub fn key(spki: &[u8], anchor: Vec<u8>) -> Self {
         Self {
             subject: spki.to_vec(),
             is_csr: false,
-            anchors: vec![anchor],
+            // Nothing: the pinned ones alone.
+            anchors: [anchor].into_iter().filter(|a| !a.is_empty()).collect(),
             require: vec![],
             nonce: None,
             at: NOW,
