@@ -1,6 +1,6 @@
 //! How much one tenant may have: bounds on what a tenant's own admins can make the service store and
-//! read. All but keys are checked under the guard of the tenant's version, so that two requests at
-//! one moment do not make one too many.
+//! read. Two requests at one moment do not make one too many: keys are counted in the transaction that
+//! writes one (`Effect::CreateKey`), all else under the guard of the tenant's version.
 
 use crate::{Service, SigningError};
 use countersign_core::TenantId;

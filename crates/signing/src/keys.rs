@@ -121,8 +121,7 @@ impl Service {
             .signer(tenant.id, &name.signer)
             .await?
             .ok_or(SigningError::NotFound)?;
-        // Before the token works: making a pair takes seconds. Pairs asked for at one moment may
-        // exceed the bound by their number.
+        // Before the token works: making a pair takes seconds. What counts is the count of the commit.
         self.may_make_key(tenant.id).await?;
         let id = KeyId::new();
         let generated = self
@@ -184,11 +183,25 @@ impl Service {
                 },
                 tenant_draft(tenant.id, LeafBody::KeyGenerated(born), by(caller, rid)),
             ],
-            effects: vec![Effect::CreateKey(Box::new(row.clone()))],
+            effects: vec![Effect::CreateKey {
+                row: Box::new(row.clone()),
+                most: self.settings().caps.keys,
+            }],
             ..Submission::default()
         };
-        self.commit(tenant.id, submission).await?;
-        Ok(row)
+        match self.commit(tenant.id, submission).await {
+            Ok(()) => Ok(row),
+            // Nothing was written: the pair has no record, and goes. Others took the last place
+            // meanwhile, or the reason is what the database said.
+            Err(conflict @ SigningError::Conflict { .. }) => {
+                if let Err(e) = self.hsm().destroy_key(tenant.id, id).await {
+                    tracing::warn!(key = %id, error = %e, "a pair without a record is left in the token");
+                }
+                self.may_make_key(tenant.id).await?;
+                Err(conflict)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// The tenant's keys, newest first, with what is known of the certificates of those that sign or are

@@ -62,3 +62,12 @@ fn look(commit: &Commit) -> Result<Vec<Close>, (LogId, &'static str)> {
     }
     Ok(closes)
 }
+
+/// Whether one more key fits: `there` were counted in the transaction that writes it.
+pub(crate) fn room_for_key(there: Option<u64>, most: u32) -> Result<(), String> {
+    if there.unwrap_or_default() < u64::from(most) {
+        Ok(())
+    } else {
+        Err(format!("{most} keys for each tenant, and they are there"))
+    }
+}

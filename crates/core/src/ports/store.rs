@@ -71,8 +71,14 @@ pub enum Effect {
     RemoveMember(MemberRow),
     /// A new signer.
     CreateSigner(SignerRow),
-    /// A new key.
-    CreateKey(Box<KeyRow>),
+    /// A new key; a conflict if the tenant has `most` already that are not destroyed. They are counted
+    /// where the row is written: two nodes that ask at one moment do not make one too many.
+    CreateKey {
+        /// The key.
+        row: Box<KeyRow>,
+        /// With this one.
+        most: u32,
+    },
     /// A key's state; a conflict if it is not `from` any more.
     SetKeyState {
         /// Whose.
@@ -128,7 +134,7 @@ impl Effect {
             Self::PutIssuer(row) => row.tenant,
             Self::AddMember(row) | Self::RemoveMember(row) => row.tenant,
             Self::CreateSigner(row) => row.tenant,
-            Self::CreateKey(row) => row.tenant,
+            Self::CreateKey { row, .. } => row.tenant,
             Self::InstallCertificate(row) => row.tenant,
             Self::SetCertificateStatus { row, .. } => row.tenant,
             Self::PutGrant(row) => row.tenant,

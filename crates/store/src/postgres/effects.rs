@@ -39,7 +39,7 @@ pub(super) async fn apply(
         Effect::AddMember(row) => tenants::add_member(write, item, &row).await,
         Effect::RemoveMember(row) => tenants::remove_member(write, item, &row).await,
         Effect::CreateSigner(row) => keys::create_signer(write, item, &row).await,
-        Effect::CreateKey(row) => keys::create_key(write, item, *row).await,
+        Effect::CreateKey { row, most } => keys::create_key(write, item, *row, most).await,
         Effect::SetKeyState {
             tenant,
             key,

@@ -7,6 +7,7 @@ use super::effects::{changed, conflict, to_json};
 use super::errors::Stop;
 use super::tenants::by_tenant;
 use crate::columns::Columns;
+use crate::consistent::room_for_key;
 use crate::rows::{certificate_row, key_row, order_row, order_state_name, signer_row};
 use crate::sql::keys as text;
 use async_trait::async_trait;
@@ -146,8 +147,18 @@ pub(super) async fn create_signer(
     })
 }
 
-pub(super) async fn create_key(write: &mut Write, item: usize, row: KeyRow) -> Result<(), Stop> {
+/// The tenant's version was moved before: others who make keys for it wait for this transaction, and
+/// what they count then has this key in it (read committed: each statement sees what is committed).
+pub(super) async fn create_key(
+    write: &mut Write,
+    item: usize,
+    row: KeyRow,
+    most: u32,
+) -> Result<(), Stop> {
     signer_must_exist(write, item, row.tenant, &row.signer).await?;
+    let rows = write.rows(by_tenant(text::COUNT_KEYS, row.tenant)).await?;
+    let mut there = super::rows_of("keys", &rows, |c: &Columns<'_>| c.u64(0))?;
+    room_for_key(there.pop(), most).map_err(|what| conflict(item, what))?;
     let query = by_tenant(text::INSERT_KEY, row.tenant)
         .bind(row.id.0)
         .bind(String::from(row.signer))

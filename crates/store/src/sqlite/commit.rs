@@ -146,9 +146,9 @@ async fn apply_effect(
             tenants::bump(write, item, row.tenant).await?;
             keys::create_signer(write, item, &row).await
         }
-        Effect::CreateKey(row) => {
+        Effect::CreateKey { row, most } => {
             tenants::bump(write, item, row.tenant).await?;
-            keys::create_key(write, item, *row).await
+            keys::create_key(write, item, *row, most).await
         }
         Effect::SetKeyState {
             tenant,

@@ -4,6 +4,7 @@ use super::SqliteStore;
 use super::errors::Stop;
 use super::tenants::{by_tenant, changed, conflict, to_json};
 use super::writer::Write;
+use crate::consistent::room_for_key;
 use crate::rows::{certificate_row, key_row, order_row, order_state_name, signer_row};
 use crate::sql::keys as text;
 use async_trait::async_trait;
@@ -124,8 +125,12 @@ pub(super) async fn create_key(
     write: &mut Write<'_>,
     item: usize,
     row: KeyRow,
+    most: u32,
 ) -> Result<(), Stop> {
     signer_must_exist(write, item, row.tenant, &row.signer).await?;
+    let there = by_tenant(text::COUNT_KEYS, row.tenant);
+    let there = write.row("keys", there, |c| c.u64(0)).await?;
+    room_for_key(there, most).map_err(|what| conflict(item, what))?;
     let query = by_tenant(text::INSERT_KEY, row.tenant)
         .bind(row.id.as_bytes().to_vec())
         .bind(String::from(row.signer))

@@ -8,6 +8,7 @@ use countersign_core::ports::rows::*;
 use countersign_core::ports::store::*;
 use countersign_core::{GrantId, KeyState, Micros, NodeId, TenantId};
 use std::slice::from_ref;
+use std::sync::Arc;
 use std::time::Duration;
 
 on_both! {
@@ -21,6 +22,7 @@ on_both! {
     a_buried_node_writes_nothing
     a_moved_guard_voids_the_decision
     effects_move_the_version_on
+    no_key_is_one_too_many
     claims_are_taken_once
     claims_are_tried_again_and_settled
     effects_conflict_by_name
@@ -148,7 +150,7 @@ async fn lists_are_in_the_order_promised<E: Empty>() {
     let mut renewed = it.certificate.clone();
     renewed.sha256 = [8; 32];
     let more = effects([
-        Effect::CreateKey(Box::new(newer.clone())),
+        create_key(newer.clone()),
         Effect::PutOrder(Box::new(order.clone())),
         Effect::InstallCertificate(renewed.clone()),
     ]);
@@ -443,6 +445,53 @@ async fn effects_move_the_version_on<E: Empty>() {
     assert!(s.all_grants(id).await.unwrap().is_empty());
 }
 
+/// Two nodes, each asked for many keys at one moment, with room for three beside the first.
+async fn no_key_is_one_too_many<E: Empty>() {
+    let db = E::empty().await;
+    let s = db.store();
+    let nodes = [NodeId::new(), NodeId::new()];
+    let [acme, bolt] = ["acme", "bolt"].map(Everything::named);
+    for it in [&acme, &bolt] {
+        it.create(&**s, nodes[0]).await;
+    }
+    let another = |it: &Everything| KeyRow {
+        id: countersign_core::KeyId::new(),
+        ..it.key.clone()
+    };
+    let asked = |n: usize, row: KeyRow| {
+        let (s, node, row) = (Arc::clone(s), nodes[n % 2], Box::new(row));
+        tokio::spawn(async move {
+            let effect = Effect::CreateKey { row, most: 4 };
+            commit(&*s, node, effects([effect])).await
+        })
+    };
+    let runs: Vec<_> = (0..24).map(|n| asked(n, another(&acme))).collect();
+    let mut made = 0;
+    for run in runs {
+        match run.await.unwrap() {
+            Ok(()) => made += 1,
+            Err(CommitError::Conflict { what, .. }) => {
+                assert_eq!(what, "4 keys for each tenant, and they are there");
+            }
+            Err(e) => panic!("{e}"),
+        }
+    }
+    assert_eq!(made, 3);
+    assert_eq!(s.count_keys(acme.id()).await.unwrap(), 4);
+    // A neighbour has room of its own, and what was destroyed makes room.
+    asked(0, another(&bolt)).await.unwrap().unwrap();
+    let destroyed = Effect::SetKeyState {
+        tenant: acme.id(),
+        key: acme.key.id,
+        from: KeyState::Generated,
+        to: KeyState::Destroyed,
+    };
+    commit(&**s, nodes[0], effects([destroyed])).await.unwrap();
+    asked(0, another(&acme)).await.unwrap().unwrap();
+    assert!(asked(0, another(&acme)).await.unwrap().is_err());
+    assert_eq!(s.count_keys(acme.id()).await.unwrap(), 4);
+}
+
 async fn claims_are_taken_once<E: Empty>() {
     let db = E::empty().await;
     let (s, node) = (&**db.store(), NodeId::new());
@@ -647,13 +696,10 @@ async fn effects_conflict_by_name<E: Empty>() {
             "a signer named release exists".to_owned(),
         ),
         (
-            Effect::CreateKey(Box::new(no_signer)),
+            create_key(no_signer),
             "there is no signer named nightly".to_owned(),
         ),
-        (
-            Effect::CreateKey(Box::new(it.key.clone())),
-            format!("a key {key} exists"),
-        ),
+        (create_key(it.key.clone()), format!("a key {key} exists")),
         (
             state(key, KeyState::Suspended),
             format!("key {key} is generated, not suspended"),

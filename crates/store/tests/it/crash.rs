@@ -47,7 +47,7 @@ async fn child() {
                     ..it.tenant.clone()
                 }),
                 Effect::CreateSigner(it.signer.clone()),
-                Effect::CreateKey(Box::new(it.key.clone())),
+                create_key(it.key.clone()),
             ];
             // Killed after this and before the first leaf: it is there already.
             if store.tenant(it.id()).await.unwrap().is_none() {

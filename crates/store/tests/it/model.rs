@@ -109,6 +109,14 @@ fn checkpoint(origin: &str, size: u64, root: &[u8; 32]) -> String {
     format!("{origin}\n{size}\n{}\n", hex::encode(root))
 }
 
+/// Makes a key, whatever is there.
+pub fn create_key(row: KeyRow) -> Effect {
+    Effect::CreateKey {
+        row: Box::new(row),
+        most: u32::MAX,
+    }
+}
+
 /// A node that never joined: what it left open is there for recovery.
 pub fn dead() -> NodeId {
     NodeId(uuid::Uuid::from_u128(0xdead))
@@ -252,7 +260,7 @@ impl Everything {
             Effect::PutIssuer(it.issuer),
             Effect::AddMember(it.member),
             Effect::CreateSigner(it.signer),
-            Effect::CreateKey(Box::new(it.key)),
+            create_key(it.key),
             Effect::PutOrder(Box::new(it.order)),
             Effect::InstallCertificate(it.certificate),
             Effect::PutGrant(it.grant),

@@ -233,7 +233,7 @@ async fn writes_nothing(s: &impl Store, node: NodeId, owner: &Everything, asker:
         Effect::InstallCertificate(certificate),
         Effect::PutOrder(Box::new(order)),
         Effect::PutOrder(Box::new(own_key_order)),
-        Effect::CreateKey(Box::new(key_row)),
+        create_key(key_row),
         Effect::PutGrant(grant),
         Effect::RemoveGrant(me, owner.grant.id),
         Effect::SetPolicy(TenantId::new(), TenantPolicy::default()),
