@@ -1,6 +1,7 @@
 //! Bounds: what one caller, one tenant, one stranger or one slow issuer can take of the service, and
 //! that the others notice nothing of it.
 
+use crate::attacks::unread::Refused;
 use crate::support::cli::Cli;
 use crate::support::leaves::of_type;
 use crate::support::raw::RawAnswer;
@@ -220,6 +221,39 @@ fn bodies_that_never_end_keep_nobody_waiting() {
 }
 
 #[test]
+fn a_caller_over_its_share_with_a_large_body_gets_the_whole_answer() {
+    let stack = limited("tenant_concurrency = 1\nbody_timeout_s = 120\nrequest_timeout_s = 130");
+    stack.tenant("lim-large");
+    let bearer = format!("Bearer {}", person(&stack, "lim-large-admin", "lim-large"));
+    let path = "/v1/tenants/lim-large/signers";
+    let known = [
+        format!("authorization: {bearer}"),
+        "content-type: application/json".into(),
+    ];
+    // One body that does not come takes the whole share, until its connection ends.
+    let own = slow(&stack, path, &known);
+    let full = (0..500).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        let token = bearer.trim_start_matches("Bearer ");
+        stack.raw().get("/v1/whoami", Some(token)).status == 429
+    });
+    assert!(full, "the share is not full");
+    Refused {
+        method: "POST",
+        path,
+        headers: vec![
+            ("content-type", "application/json"),
+            ("authorization", &bearer),
+        ],
+        length: 3 * 1024 * 1024,
+        status: 429,
+        code: "rate-limited",
+    }
+    .is_told(&stack);
+    drop(own);
+}
+
+#[test]
 fn an_issuer_that_does_not_answer_keeps_only_its_own_jobs_waiting() {
     let stack = limited("exchanges = 4");
     let admin = stack.tenant("lim-tarpit");
@@ -354,8 +388,22 @@ fn a_tenant_may_have_so_many_of_each_and_not_one_more() {
     let there = raw.get("/v1/tenants/lim-caps/signers", Some(&token)).json();
     let name = there[0]["signer"].as_str().expect("a signer").to_owned();
     let keys = format!("/signers/{name}/keys");
-    let key = post(&keys, &json!({}));
-    assert_eq!(key.status, 201, "{key:?}");
+    // Pairs are made side by side; the one that is recorded first takes the place.
+    let asked: Vec<RawAnswer> = std::thread::scope(|s| {
+        let runs: Vec<_> = (0..4)
+            .map(|_| s.spawn(|| post(&keys, &json!({}))))
+            .collect();
+        runs.into_iter().map(|r| r.join().expect("a run")).collect()
+    });
+    let (made, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(|a| a.status == 201);
+    let [key] = made.as_slice() else {
+        panic!("{} keys were made", made.len());
+    };
+    for answer in &refused {
+        full(answer, "1 keys for each tenant");
+    }
+    let there = raw.get("/v1/tenants/lim-caps/keys", Some(&token)).json();
+    assert_eq!(there.as_array().map(Vec::len), Some(1), "{there}");
     full(&post(&keys, &json!({})), "1 keys for each tenant");
     // What was destroyed makes room.
     let id = key.json()["id"].as_str().expect("id").to_owned();

@@ -58,6 +58,7 @@ pub fn router(api: &Api) -> Router {
         .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(from_fn(middleware::unambiguous))
         .layer(from_fn_with_state(api.watch(), middleware::envelope))
+        .layer(from_fn_with_state(api.clone(), middleware::hear_out))
         .with_state(api.clone())
 }
 

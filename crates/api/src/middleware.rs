@@ -1,23 +1,26 @@
-//! What surrounds every handler, from the outside in: the request id and the one form of problems;
-//! panics; the door with its bounds; the time limit.
+//! What surrounds every handler, from the outside in: bodies that nobody read; the request id and the
+//! one form of problems; panics; the door with its bounds; the time limit.
 
 use crate::extract::identify;
 use crate::measures::ApiMeasures;
 use crate::problem::{Kind, Problem};
 use crate::state::Api;
-use axum::body::{Body, HttpBody as _};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use countersign_core::RequestId;
 use countersign_core::trace::{Attribute, Span, SpanRef, Trace, TraceId, Tracer};
 use countersign_signing::traced;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use std::any::Any;
 use std::collections::HashSet;
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tracing::Instrument as _;
 use utoipa::openapi::OpenApi;
@@ -268,20 +271,9 @@ async fn stranger(api: &Api, request: Request, next: Next) -> Result<Response, P
 
 async fn known(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
     let gate = api.gate();
-    let admitted = identify(api, request.headers())
-        .map_err(Problem::from)
-        .and_then(|claims| {
-            gate.spend(&claims, 1)?;
-            let share = gate.share(claims.tenant)?;
-            Ok((claims, share))
-        });
-    let (claims, _share) = match admitted {
-        Ok(admitted) => admitted,
-        Err(problem) => {
-            swallow(request.into_body()).await;
-            return Err(problem);
-        }
-    };
+    let claims = identify(api, request.headers())?;
+    gate.spend(&claims, 1)?;
+    let _share = gate.share(claims.tenant)?;
     let mut request = with_body(request, crate::LARGEST_BODY, gate.limits.body_timeout).await?;
     request.extensions_mut().insert(claims);
     let _place = gate.place()?;
@@ -297,7 +289,6 @@ async fn with_body(request: Request, limit: usize, within: Duration) -> Result<R
     }
     let too_large = || Problem::new(Kind::TooLarge, Kind::TooLarge.row().title);
     if body.size_hint().lower() > limit as u64 {
-        swallow(body).await;
         return Err(too_large());
     }
     let bytes = match tokio::time::timeout(within, Limited::new(body, limit).collect()).await {
@@ -319,24 +310,68 @@ async fn with_body(request: Request, limit: usize, within: Duration) -> Result<R
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
-/// Most of a body that is still read of a request that is refused without it: a caller in the middle of
-/// writing it would else meet a closed connection instead of the answer (RFC 9112 §9.6).
-const SWALLOWED: usize = 4 * 1024 * 1024;
-/// Longest it is read for.
-const SWALLOW: Duration = Duration::from_secs(2);
+/// Most of a body that is still read of a request that is answered without it.
+const SWALLOWED: u64 = 4 * 1024 * 1024;
 
-async fn swallow(mut body: Body) {
-    let all = async {
-        let mut read = 0_usize;
-        while let Some(Ok(frame)) = body.frame().await {
-            read = read.saturating_add(frame.data_ref().map_or(0, |d| d.len()));
-            if read > SWALLOWED {
-                return;
+/// Takes in what nobody read of a body before the answer goes out: a caller in the middle of writing it
+/// would else meet a closed connection instead of the answer (RFC 9112 §9.6). It surrounds everything,
+/// so it holds for every refusal. It has the time of any body; beyond its bounds the answer goes out all the same, and the connection
+/// (of HTTP/2: the stream, RFC 9113 §8.1) is closed.
+pub(crate) async fn hear_out(State(api): State<Api>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let mut rest = Lent(Arc::new(Mutex::new(body)));
+    let lent = Body::new(rest.clone());
+    let response = next.run(Request::from_parts(parts, lent)).await;
+    // Who did not send it in its time is not waited for again. What will not fit is not begun: a caller
+    // that asked first (RFC 9110 §10.1.1, 100-continue) then need not send any of it.
+    if response.status() != StatusCode::REQUEST_TIMEOUT && rest.size_hint().lower() <= SWALLOWED {
+        let all = async {
+            let mut read = 0_u64;
+            while let Some(Ok(frame)) = rest.frame().await {
+                let more = frame.data_ref().map_or(0, |d| d.len());
+                read = read.saturating_add(more as u64);
+                if read > SWALLOWED {
+                    return;
+                }
             }
-        }
-    };
-    // What comes of it changes nothing.
-    let _ = tokio::time::timeout(SWALLOW, all).await;
+        };
+        // What comes of it changes nothing.
+        let _ = tokio::time::timeout(api.gate().limits.body_timeout, all).await;
+    }
+    response
+}
+
+/// A body that can be read on by whoever lent it.
+#[derive(Debug, Clone)]
+struct Lent(Arc<Mutex<Body>>);
+
+impl Lent {
+    fn body(&self) -> MutexGuard<'_, Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut *self.body()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body().size_hint()
+    }
 }
 
 async fn within(
@@ -356,7 +391,6 @@ async fn within(
 mod tests {
     use super::*;
     use axum::Router;
-    use axum::body::Bytes;
     use axum::middleware::{from_fn, from_fn_with_state};
     use axum::routing::{get, post};
     use http_body_util::Full;

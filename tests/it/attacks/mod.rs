@@ -8,6 +8,7 @@ mod h2;
 mod heads;
 mod names;
 mod paths;
+pub mod unread;
 
 use crate::support::cli::Cli;
 use crate::support::raw::{Raw, RawAnswer};
