@@ -2,6 +2,7 @@
 //! broken is found by the check that is named for it, and nothing is changed or disturbed.
 
 mod broken;
+mod connect;
 mod on_postgres;
 
 use crate::support::{Stack, program, signal, text};

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An operator's SoftHSM with a token, its PIN file and what names it.
-struct Hsm {
+pub struct Hsm {
     dir: PathBuf,
 }
 
 impl Hsm {
-    fn new(stack: &Stack) -> Self {
+    pub fn new(stack: &Stack) -> Self {
         let dir = stack.folder("operator");
         std::fs::create_dir(dir.join("tokens")).expect("tokens");
         std::fs::write(
@@ -24,7 +24,7 @@ impl Hsm {
         Self { dir }
     }
 
-    fn token(&self, label: &str) {
+    pub fn token(&self, label: &str) {
         let out = Command::new("softhsm2-util")
             .args(["--init-token", "--free", "--label", label])
             .args(["--so-pin", "so-pin-5678", "--pin", "operators-pin"])
@@ -34,7 +34,7 @@ impl Hsm {
         assert!(out.status.success(), "{out:?}");
     }
 
-    fn section(&self, label: &str, tenants: &str) -> String {
+    pub fn section(&self, label: &str, tenants: &str) -> String {
         let (dir, module) = (text(&self.dir), text(&softhsm::module().expect("SoftHSM")));
         format!(
             "[[token]]\nlabel = \"{label}\"\nmodule = \"{module}\"\nprofile = \"softhsm2\"\n\

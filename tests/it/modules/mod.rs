@@ -1,7 +1,7 @@
 //! Tokens that the operator's HSM already has, through the whole service: SoftHSM's, and a module that
 //! nobody here wrote.
 
-mod existing;
+pub mod existing;
 mod profiles;
 mod tpm2;
 

@@ -100,7 +100,7 @@ fn of(subject: &Subject, runs: bool) -> Vec<Check> {
         None => check,
     };
     let (module_check, mut others) = match &subject.found {
-        Found::Running(hello) => running(hello),
+        Found::Running(hello) => running(hello, subject.tenant.is_none()),
         Found::Resting(look) => {
             let worker = if runs && subject.token.is_some() {
                 Check::warn(
@@ -141,12 +141,17 @@ fn of(subject: &Subject, runs: bool) -> Vec<Check> {
     all
 }
 
-/// The words of a worker that runs.
-fn running(hello: &WorkerHello) -> (Check, Vec<Check>) {
+/// The words of a worker that runs. `existing`: the operator's HSM has its token already; then the
+/// worker has tried the PIN, whether anybody has keys there or not.
+fn running(hello: &WorkerHello, existing: bool) -> (Check, Vec<Check>) {
     let worker = Check::ok("worker", format!("runs, process {}", hello.pid));
     let loaded = Check::ok("module", "loaded");
     let (module, token) = match &hello.token {
         TokenState::Ready { .. } => (loaded, Check::ok("token", "logged in")),
+        TokenState::Absent if existing => (
+            loaded,
+            Check::ok("token", "the PIN is right; no tenant has keys in it yet"),
+        ),
         TokenState::Absent => (loaded, Check::ok("token", "none made yet")),
         TokenState::Latched { reason } => (latched_module(), latched(reason)),
         TokenState::Failed { error } => failed(error),
@@ -294,7 +299,7 @@ mod tests {
             },
             sandbox: vec![],
         };
-        let (module, all) = running(&hello);
+        let (module, all) = running(&hello, false);
         assert_eq!(module.status, Status::Unknown);
         let token = all.iter().find(|c| c.name == "token").unwrap();
         assert_eq!(token.status, Status::Fail);
