@@ -1,8 +1,11 @@
 //! The main job on PostgreSQL: a job signs, strangers' tools agree, the log verifies; countersignd and
 //! the database may die in between.
 
-use crate::support::{Database, REPOSITORY, Stack, copy_exe, text};
+use crate::support::{Database, REPOSITORY, Stack, copy_exe, program, text};
 use countersign_testkit::postgres::Postgres;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -72,4 +75,43 @@ fn a_stack_starts_on_either_database() {
         let key = stack.key(&admin, "acme/release", "ec-p256");
         assert!(!key.is_empty(), "{database:?}");
     }
+}
+
+/// One role for both jobs, as a newcomer has it: no schema made by hand, no file edited.
+#[test]
+fn init_makes_a_deployment_on_a_database_that_is_empty() {
+    let server = Postgres::shared().expect("PostgreSQL starts (scripts/need.sh test)");
+    let database = server.database().expect("a database");
+    let dir = countersign_testkit::tempdir().expect("a temporary folder");
+    let password = dir.path().join("password");
+    std::fs::write(&password, "not asked for on a socket\n").expect("written");
+    std::fs::set_permissions(&password, Permissions::from_mode(0o600)).expect("private");
+    let init = |name: &str| {
+        Command::new(program("countersignd"))
+            .args(["init", "--dev", "--dir"])
+            .arg(dir.path().join(name))
+            .args(["--database-url", &database.owner_url])
+            .arg("--database-password-file")
+            .arg(&password)
+            .output()
+            .expect("countersignd runs")
+    };
+    let out = init("one");
+    assert!(out.status.success(), "{out:?}");
+    let config = dir.path().join("one/countersignd.toml");
+    let written = std::fs::read_to_string(&config).expect("configuration");
+    assert!(written.contains("password_file = "), "{written}");
+    assert!(!dir.path().join("one/data/countersign.db").exists());
+    let check = Command::new(program("countersignd"))
+        .args(["check-config", "--config"])
+        .arg(&config)
+        .output()
+        .expect("countersignd runs");
+    assert!(check.status.success(), "{check:?}");
+    let offered = server.psql(&database.name, "SELECT count(*) FROM bootstrap");
+    assert_eq!(offered.expect("a table").trim(), "1");
+    // What is there is never made anew.
+    let again = init("two");
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert_eq!(again.status.code(), Some(64), "{said}");
 }

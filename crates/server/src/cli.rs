@@ -46,7 +46,8 @@ Example:
     /// Make a development deployment: keys, certificate, configuration, database, credential.
     #[command(after_help = "\
 Example:
-  countersignd init --dev --dir ./service --listen 127.0.0.1:8443")]
+  countersignd init --dev --dir ./service --listen 127.0.0.1:8443
+  countersignd init --dev --dir ./service --database-url postgres://me@db.example/countersign")]
     Init(InitArgs),
     /// Make the database of a configuration, and the one-time credential for the first operator.
     ///
@@ -100,6 +101,12 @@ pub struct InitArgs {
     /// The PKCS#11 module, if SoftHSM is not found by itself.
     #[arg(long, value_name = "PATH")]
     pub hsm_module: Option<PathBuf>,
+    /// PostgreSQL: the URL of an empty database, for a role that may make tables; a file in `--dir` if left out.
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// The file with that role's password, in one line; that of PGPASSFILE if left out.
+    #[arg(long, value_name = "FILE", requires = "database_url")]
+    pub database_password_file: Option<PathBuf>,
 }
 
 /// Arguments of `create-database`.

@@ -2,8 +2,9 @@
 //! database is made here and nowhere else: an empty one in place of a lost one would fork every log.
 
 use crate::ServerError;
+use crate::cli::InitArgs;
 use crate::config::{Config, module_present};
-use crate::database::{Database, Place};
+use crate::database::{self, Database, Place, is_postgres};
 use crate::files;
 use countersign_core::ports::rows::OPERATOR_REALM;
 use countersign_core::ports::store::{ServiceStore as _, TenantStore as _};
@@ -54,20 +55,27 @@ pub struct Made {
     pub listen: SocketAddr,
 }
 
-/// Makes a development deployment in `dir`.
+/// Makes a development deployment.
 ///
 /// # Errors
 /// [`ServerError`]; an existing deployment is never touched.
-pub async fn development(
-    dir: &Path,
-    listen: SocketAddr,
-    module: Option<PathBuf>,
-) -> Result<Made, ServerError> {
-    let module = match module {
+pub async fn development(args: InitArgs) -> Result<Made, ServerError> {
+    let InitArgs {
+        dir,
+        listen,
+        hsm_module,
+        ..
+    } = args;
+    let dir = dir.as_path();
+    let module = match hsm_module {
         Some(m) => m,
         None => find_softhsm()?,
     };
     module_present(&module)?;
+    let server = match args.database_url {
+        Some(url) => Some(Server::of(url, args.database_password_file).await?),
+        None => None,
+    };
     files::make_private_dir(dir)?;
     let dir = dir.canonicalize().map_err(ServerError::file(dir))?;
     let config = dir.join(CONFIG);
@@ -92,7 +100,7 @@ pub async fn development(
         PROFILE.as_bytes(),
     )?;
     // The configuration comes last: a folder without one is no deployment yet.
-    let text = configuration(listen, &module);
+    let text = configuration(listen, &module, server.as_ref());
     files::create(&config, 0o600, text.as_bytes())?;
     let loaded = Config::load(&config)?;
     let credential = dir.join(CREDENTIAL);
@@ -220,6 +228,29 @@ Next:
     )
 }
 
+/// A database on a PostgreSQL server.
+struct Server {
+    url: String,
+    password_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// That of a URL, if it could be used.
+    async fn of(url: String, password_file: Option<PathBuf>) -> Result<Self, ServerError> {
+        if !is_postgres(&url) {
+            return Err(ServerError::Url(format!(
+                "`{url}` is no URL of PostgreSQL, such as postgres://me@db.example/countersign"
+            )));
+        }
+        let absolute = |p: PathBuf| p.canonicalize().map_err(ServerError::file(&p));
+        let password_file = password_file.map(absolute).transpose()?;
+        let settings = database::settings(&url, password_file.as_deref())?;
+        // Before anything is made.
+        PostgresStore::check(&settings).await?;
+        Ok(Self { url, password_file })
+    }
+}
+
 fn find_softhsm() -> Result<PathBuf, ServerError> {
     SOFTHSM
         .iter()
@@ -267,8 +298,18 @@ fn self_signed(listen: SocketAddr) -> Result<(Certificate, Zeroizing<String>), S
     made().map_err(|e| ServerError::Tls(e.to_string()))
 }
 
-fn configuration(listen: SocketAddr, module: &Path) -> String {
-    let module = toml::Value::String(module.display().to_string());
+fn configuration(listen: SocketAddr, module: &Path, server: Option<&Server>) -> String {
+    let quoted = |text: String| toml::Value::String(text).to_string();
+    let module = quoted(module.display().to_string());
+    let database = match server {
+        None => String::new(),
+        Some(Server { url, password_file }) => {
+            let file = password_file.as_ref().map_or_else(String::new, |f| {
+                format!("password_file = {}\n", quoted(f.display().to_string()))
+            });
+            format!("[database]\nurl = {}\n{file}\n", quoted(url.clone()))
+        }
+    };
     format!(
         r#"# A development deployment of Countersign. `countersignd check-config` reads it and says what is wrong.
 
@@ -295,7 +336,7 @@ profile = "softhsm2-profile.toml"
 # Seals the tokens' PINs.
 worker_key_file = "worker.key"
 
-[log]
+{database}[log]
 format = "json"
 filter = "info"
 

@@ -55,8 +55,7 @@ fn run(command: Command) -> Result<ExitCode, ServerError> {
             println!("{} is good", args.config.display());
         }
         Command::Init(args) => {
-            let made =
-                runtime.block_on(init::development(&args.dir, args.listen, args.hsm_module))?;
+            let made = runtime.block_on(init::development(args))?;
             print!("{}", init::report(&made));
         }
         Command::CreateDatabase(args) => {

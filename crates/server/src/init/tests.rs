@@ -12,12 +12,22 @@ fn module(dir: &Path) -> PathBuf {
     path
 }
 
+fn args(dir: &Path, listen: &str, module: PathBuf) -> InitArgs {
+    InitArgs {
+        dir: dir.to_owned(),
+        dev: true,
+        listen: listen.parse().unwrap(),
+        hsm_module: Some(module),
+        database_url: None,
+        database_password_file: None,
+    }
+}
+
 #[tokio::test]
 async fn a_development_deployment_is_complete_and_private() {
     let t = tempfile::tempdir().unwrap();
     let dir = t.path().join("d");
-    let listen = "127.0.0.1:8443".parse().unwrap();
-    let made = development(&dir, listen, Some(module(t.path())))
+    let made = development(args(&dir, "127.0.0.1:8443", module(t.path())))
         .await
         .unwrap();
     let config = Config::load(&made.config).unwrap();
@@ -47,14 +57,11 @@ async fn a_development_deployment_is_complete_and_private() {
 async fn a_deployment_is_never_made_twice() {
     let t = tempfile::tempdir().unwrap();
     let dir = t.path().join("d");
-    let listen = "127.0.0.1:8443".parse().unwrap();
-    let module = module(t.path());
-    let made = development(&dir, listen, Some(module.clone()))
-        .await
-        .unwrap();
+    let args = || args(&dir, "127.0.0.1:8443", module(t.path()));
+    let made = development(args()).await.unwrap();
     let before = std::fs::read(&made.sealing_key).unwrap();
     assert!(matches!(
-        development(&dir, listen, Some(module)).await,
+        development(args()).await,
         Err(ServerError::Exists(_))
     ));
     assert_eq!(std::fs::read(&made.sealing_key).unwrap(), before);
@@ -69,13 +76,37 @@ async fn a_deployment_is_never_made_twice() {
 async fn a_missing_softhsm_stops_init_before_anything_is_made() {
     let t = tempfile::tempdir().unwrap();
     let dir = t.path().join("d");
-    let e = development(
-        &dir,
-        "127.0.0.1:1".parse().unwrap(),
-        Some("/nowhere/libsofthsm2.so".into()),
-    )
-    .await
-    .unwrap_err();
+    let args = args(&dir, "127.0.0.1:1", "/nowhere/libsofthsm2.so".into());
+    let e = development(args).await.unwrap_err();
     assert!(e.to_string().contains("apt-get install softhsm2"), "{e}");
     assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_stops_init_before_anything_is_made() {
+    let t = tempfile::tempdir().unwrap();
+    let dir = t.path().join("d");
+    let with = |url: &str| InitArgs {
+        database_url: Some(url.into()),
+        ..args(&dir, "127.0.0.1:1", module(t.path()))
+    };
+    let refused = async |args, says: &str| {
+        let e = development(args).await.unwrap_err().to_string();
+        assert!(e.contains(says), "{says} in {e}");
+        assert!(!dir.exists());
+    };
+    refused(with("sqlite:x.db"), "`sqlite:x.db` is no URL of PostgreSQL").await;
+    // A password belongs into a file, not into the configuration.
+    refused(with("postgres://me:secret@db.example/c"), "password").await;
+    let missing = InitArgs {
+        database_password_file: Some("/nowhere/password".into()),
+        ..with("postgres://me@db.example/c")
+    };
+    refused(missing, "/nowhere/password").await;
+    // Nobody listens there.
+    refused(
+        with("postgres://me@127.0.0.1:1/c?sslmode=disable"),
+        "127.0.0.1",
+    )
+    .await;
 }
