@@ -25,6 +25,7 @@ use crate::run::StartError;
 pub use countersign_hsm_protocol::profile::{Level, Profile};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The configuration file.
@@ -107,6 +108,13 @@ impl std::fmt::Display for ExistingToken {
 }
 
 impl Config {
+    /// What the module needs in its environment.
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<String, OsString> {
+        let entries = self.environment.iter();
+        entries.map(|(k, v)| (k.clone(), v.into())).collect()
+    }
+
     /// Reads the configuration.
     ///
     /// # Errors

@@ -71,11 +71,7 @@ fn prepare(
         return Err(WorkerError::Latched(reason));
     }
     let lock = dir.lock_token(LOCK_WAIT)?;
-    let mut environment: BTreeMap<String, OsString> = config
-        .environment
-        .iter()
-        .map(|(k, v)| (k.clone(), v.into()))
-        .collect();
+    let mut environment = config.environment();
     if profile.softhsm_directory && config.token.is_none() {
         environment.insert("SOFTHSM2_CONF".into(), softhsm::configure(dir)?.into());
     }

@@ -376,11 +376,7 @@ fn prepare(
         // Now: later only that file can be read, and none made in its folder.
         pin::make_key_file(key_file)?;
     }
-    let mut environment: BTreeMap<String, OsString> = config
-        .environment
-        .iter()
-        .map(|(k, v)| (k.clone(), v.into()))
-        .collect();
+    let mut environment = config.environment();
     // An existing token is where the operator's own configuration of the module says.
     if profile.softhsm_directory && config.token.is_none() {
         environment.insert("SOFTHSM2_CONF".into(), softhsm::prepare(dir)?.into());

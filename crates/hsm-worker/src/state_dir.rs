@@ -245,18 +245,7 @@ fn take_lock(path: &Path, wait: Duration) -> io::Result<Option<File>> {
 /// The file system's; the old content is then still there.
 pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    // A name of our own: another node may write the same file.
-    let mut temp = path.as_os_str().to_owned();
-    temp.push(format!(".new-{}", std::process::id()));
-    let temp = PathBuf::from(temp);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let temp = beside(path, ".new-", bytes)?;
     std::fs::rename(&temp, path)?;
     sync_dir(dir)
 }
@@ -267,17 +256,7 @@ pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The file system's.
 pub fn create_durably(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temp = path.as_os_str().to_owned();
-    temp.push(format!(".{}", std::process::id()));
-    let temp = PathBuf::from(temp);
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let temp = beside(path, ".", bytes)?;
     // A hard link appears whole and fails if the name is taken: two workers that start at once
     // agree on one file.
     let made = match std::fs::hard_link(&temp, path) {
@@ -288,6 +267,22 @@ pub fn create_durably(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     std::fs::remove_file(&temp)?;
     sync_dir(dir)?;
     made
+}
+
+/// The bytes, durable, under a name of our own: another node may write the same file.
+fn beside(path: &Path, mark: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(format!("{mark}{}", std::process::id()));
+    let temp = PathBuf::from(temp);
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temp)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(temp)
 }
 
 /// Reads a file of at most `limit` bytes; `None` if there is none.

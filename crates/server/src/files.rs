@@ -1,7 +1,7 @@
 //! Files of a deployment. A secret is a file that only its owner can read, or it is refused.
 
 use crate::ServerError;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, Metadata, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -37,14 +37,7 @@ pub fn read_text(path: &Path) -> Result<String, ServerError> {
 pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
     let file = std::fs::File::open(path).map_err(ServerError::file(path))?;
     let meta = file.metadata().map_err(ServerError::file(path))?;
-    let mode = meta.permissions().mode() & 0o7777;
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
-    if seen_by_others(path, mode, credentials.as_deref().map(Path::new)) {
-        return Err(ServerError::NotPrivate {
-            path: path.to_owned(),
-            mode,
-        });
-    }
+    private(path, &meta)?;
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(MAX_FILE)
         .read_to_end(&mut bytes)
@@ -58,6 +51,10 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ServerError> {
 /// As [`read_secret`].
 pub fn secret_is_private(path: &Path) -> Result<(), ServerError> {
     let meta = std::fs::metadata(path).map_err(ServerError::file(path))?;
+    private(path, &meta)
+}
+
+fn private(path: &Path, meta: &Metadata) -> Result<(), ServerError> {
     let mode = meta.permissions().mode() & 0o7777;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY");
     if seen_by_others(path, mode, credentials.as_deref().map(Path::new)) {

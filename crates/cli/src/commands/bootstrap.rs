@@ -1,6 +1,7 @@
 //! `countersign bootstrap`: the first registration.
 
-use crate::commands::{read_text, some};
+use crate::commands::issuers::{Kind, SettingsArgs};
+use crate::commands::read_text;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::report::Report;
@@ -28,21 +29,8 @@ pub struct Bootstrap {
     /// The audience that the operator's tokens carry.
     #[arg(long)]
     audience: String,
-    /// Public OAuth client for device logins.
-    #[arg(long, value_name = "ID")]
-    client_id: Option<String>,
-    /// Oldest token accepted, in seconds since it was issued.
-    #[arg(long, value_name = "SECONDS")]
-    max_token_age: Option<u32>,
-    /// CA certificates (PEM) the service trusts for the issuer.
-    #[arg(long, value_name = "FILE")]
-    issuer_ca_file: Option<PathBuf>,
-    /// `amr` values that count as a second factor.
-    #[arg(long, value_delimiter = ',')]
-    mfa_amr: Vec<String>,
-    /// `acr` values that count as a second factor.
-    #[arg(long, value_delimiter = ',')]
-    mfa_acr: Vec<String>,
+    #[command(flatten)]
+    settings: SettingsArgs,
     /// Whether the operator's acts want a second factor (default: true).
     #[arg(long, value_name = "true|false", action = clap::ArgAction::Set)]
     require_mfa: Option<bool>,
@@ -51,19 +39,22 @@ pub struct Bootstrap {
 impl Bootstrap {
     pub(super) fn run(self, context: &Context) -> Result<Report> {
         let client = context.client()?;
-        let mfa = (!self.mfa_amr.is_empty() || !self.mfa_acr.is_empty()).then(|| dto::Mfa {
-            amr: some(self.mfa_amr),
-            acr: some(self.mfa_acr),
+        let issuer = self
+            .settings
+            .spec(Kind::People, self.issuer, self.audience)?;
+        let mfa = (issuer.mfa_amr.is_some() || issuer.mfa_acr.is_some()).then_some(dto::Mfa {
+            amr: issuer.mfa_amr,
+            acr: issuer.mfa_acr,
         });
         let answer = client.bootstrap(&dto::Bootstrap {
             credential: read_text(&self.credential_file)?.trim().to_owned(),
-            issuer: self.issuer,
+            issuer: issuer.issuer,
             subject: self.subject.clone(),
-            audience: self.audience,
-            client_id: self.client_id,
-            max_token_age_s: self.max_token_age,
+            audience: issuer.audience,
+            client_id: issuer.client_id,
+            max_token_age_s: issuer.max_token_age_s,
             require_mfa: self.require_mfa,
-            ca_pem: self.issuer_ca_file.as_deref().map(read_text).transpose()?,
+            ca_pem: issuer.ca_pem,
             mfa,
         })?;
         context.pinned_keys(&client)?;
