@@ -220,11 +220,12 @@ pub fn inventory(
 ) -> Result<Inventory, WorkerError> {
     let mut private = BTreeSet::new();
     let mut all = BTreeSet::new();
+    let mac_keys = token.mac_keys(session)?;
     let objects = session
         .find_objects(&[Attribute::Token(true)])
         .map_err(|e| module_error(&e))?;
     for object in objects {
-        if token.binding_mac() && token.is_mac_key(session, object)? {
+        if mac_keys.contains(&object) {
             continue;
         }
         let (mut id, mut label, mut is_private) = (Vec::new(), Vec::new(), false);

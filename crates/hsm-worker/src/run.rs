@@ -98,6 +98,9 @@ pub struct Worker {
     pub door: Door,
     token: RwLock<TokenSlot>,
     initialising: Mutex<()>,
+    /// Held by the session that makes or destroys objects. Two at once, and SoftHSM 2.6.1 ends one of some
+    /// hundred `C_GenerateKeyPair` with `CKR_GENERAL_ERROR`, which ends the worker.
+    pub changing: Mutex<()>,
     stop: SyncSender<Stop>,
 }
 
@@ -299,6 +302,7 @@ pub fn serve(places: &Places, exit_with_parent: bool) -> Result<ExitCode, StartE
         profile,
         token: RwLock::new(token),
         initialising: Mutex::default(),
+        changing: Mutex::default(),
         stop,
     });
     report_inventory(&worker);

@@ -260,6 +260,7 @@ impl Signer<'_> {
                 key,
                 algorithm,
             } => {
+                let _one_at_a_time = lock(&self.worker.changing);
                 let rw = token.rw_session()?;
                 let new_log = || self.worker.logs.create(*tenant, *key);
                 keys::generate(
@@ -275,6 +276,7 @@ impl Signer<'_> {
                 .map(|(spki, facts)| Reply::Key { spki, facts })
             }
             Work::Destroy { tenant, key } => {
+                let _one_at_a_time = lock(&self.worker.changing);
                 let rw = token.rw_session()?;
                 let result = keys::destroy(token, &rw.session, dir, *tenant, *key);
                 // Another tenant's key is none: asking for its end must not cost its owner the memory

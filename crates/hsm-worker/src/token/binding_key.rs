@@ -29,12 +29,17 @@ impl Token {
             .map_err(|e| module_error(&e))
     }
 
-    /// Whether an object is our own binding key.
+    /// Our own binding keys: none where bindings have no MAC. A search over the whole token: not
+    /// to be made for each object.
     ///
     /// # Errors
     /// The module's.
-    pub fn is_mac_key(&self, session: &Session, object: ObjectHandle) -> Result<bool, WorkerError> {
-        Ok(find_mac_keys(session)?.contains(&object))
+    pub fn mac_keys(&self, session: &Session) -> Result<Vec<ObjectHandle>, WorkerError> {
+        if self.binding_mac() {
+            find_mac_keys(session)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     fn mac_key(&self, session: &Session) -> Result<ObjectHandle, WorkerError> {
