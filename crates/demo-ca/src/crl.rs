@@ -12,6 +12,9 @@ use countersign_x509::crl::{CrlBuilder, Reason, RevokedCertificate, assemble_crl
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// So long before its making a list says it is of, in microseconds: whoever took the time before fetching it must not find it
+/// not yet valid.
+const BACKDATED: i64 = 60_000_000;
 /// CSBR §4.9.7: `nextUpdate` at most 10 days after `thisUpdate`.
 const LIFETIME_S: u64 = 7 * 86_400;
 const MAX_FILE: u64 = 4096;
@@ -164,7 +167,7 @@ fn signed(
             })?,
             // Rises with time, also over restarts (RFC 5280 §5.2.3).
             number: now.get().to_be_bytes().to_vec(),
-            this_update: micros(now),
+            this_update: Micros(micros(now).0.saturating_sub(BACKDATED)),
             next_update: micros(now.plus(LIFETIME_S)),
             revoked,
             signature_algorithm: algorithm(),
