@@ -21,7 +21,7 @@ fn rate(what: &str, n: u32, mut work: impl FnMut(u32)) {
 }
 
 #[test]
-#[ignore = "prints a measurement: cargo test --release -p countersign-signing-log --test speed -- --ignored --nocapture"]
+#[ignore = "a measurement, which judges nothing and needs a release build: cargo test --release -p countersign-signing-log --test speed -- --ignored --nocapture"]
 fn write_path() {
     let leaf = Leaf::new(1_764_000_000_000_000, authorisation(1).0);
     let bytes = leaf.encode().unwrap();
