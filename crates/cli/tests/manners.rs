@@ -66,6 +66,11 @@ fn help_is_not_an_error_and_wrong_usage_is_64() {
         run(&["service", "keys", "--server", "http://localhost:1"]),
         Exit::Usage
     );
+    // A wrong name is told before any question of a service or a login.
+    assert_eq!(
+        run(&["sign", "--signer", "acme/release", "/nowhere.exe"]),
+        Exit::Absent
+    );
     // What cannot be taken back wants a yes.
     let key = "01900000-0000-7000-8000-000000000001";
     let destroy = ["keys", "destroy", key, "--reason", "x", "--tenant", "acme"];

@@ -115,6 +115,7 @@ fn batch_size(text: &str) -> Result<usize, String> {
 impl Sign {
     pub(super) fn run(self, context: &Context) -> Result<Report> {
         let (tenant, signer) = context.signer(&self.signer)?;
+        one_is_there(&self.files)?;
         let options = self.fingerprint(&context.server()?, &tenant, &signer);
         let files = if self.files.is_empty() {
             Journal::left_behind(&context.home, &options)?
@@ -234,6 +235,18 @@ fn open(
         }
         other => Ok((client, other?)),
     }
+}
+
+/// Of many files each fails by itself; where none is there, nobody needs to log in to learn it.
+fn one_is_there(files: &[PathBuf]) -> Result<()> {
+    let mut first = None;
+    for file in files {
+        match std::fs::metadata(file) {
+            Ok(_) => return Ok(()),
+            Err(e) => first = first.or(Some(Failure::file(file, &e))),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 /// A file named twice would be signed twice at once.
