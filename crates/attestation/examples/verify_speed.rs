@@ -1,5 +1,6 @@
 //! Verifications a second per format on one core, on evidence that testkit writes, and how the cost
-//! grows with the size of the input. `--json` prints the same for machines.
+//! grows with the size of the input. `--json` prints the same for machines; a name picks the formats
+//! that have it in theirs, for a profiler.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use countersign_attestation::{
@@ -140,12 +141,17 @@ fn growth(run: Duration) -> Vec<(usize, f64)> {
 
 fn main() {
     let json = std::env::args().any(|a| a == "--json");
+    let only = std::env::args().skip(1).find(|a| !a.starts_with('-'));
     let run = Duration::from_millis(300);
     let rows: Vec<(&str, usize, f64)> = cases()
         .iter()
+        .filter(|c| only.as_ref().is_none_or(|name| c.name.contains(name)))
         .map(|c| (c.name, c.bytes(), c.rate(run)))
         .collect();
-    let growth = growth(run);
+    let growth = match only {
+        None => growth(run),
+        Some(_) => Vec::new(),
+    };
     if json {
         let formats: Vec<_> = rows
             .iter()

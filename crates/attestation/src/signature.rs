@@ -10,7 +10,8 @@ use crate::oid::Oid;
 use aws_lc_rs::signature::{
     self as lc, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
 };
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 pub use crate::dsa::DsaKey;
 
@@ -97,24 +98,39 @@ pub enum SignatureError {
 /// Most signatures verified in one appraisal: hostile input must not buy unbounded work.
 pub const MAX_SIGNATURES: u32 = 256;
 
-/// Counts the signatures verified in one appraisal.
+/// Verifies the signatures of one appraisal, and counts them. The same signature, asked for again on
+/// another way through the same certificates, counts again and is computed once.
 #[derive(Debug, Default)]
-pub struct Work(Cell<u32>);
+pub struct Work {
+    asked: Cell<u32>,
+    known: RefCell<BTreeMap<[u8; 32], Result<(), SignatureError>>>,
+}
 
 impl Work {
-    fn spend(&self) -> Result<(), SignatureError> {
-        let n = self.0.get() + 1;
+    /// How many were asked for so far.
+    #[must_use]
+    pub fn signatures(&self) -> u32 {
+        self.asked.get()
+    }
+
+    /// Counts, and computes what was not computed before. `what` is all that the answer depends on.
+    fn once(
+        &self,
+        what: &[&[u8]],
+        compute: impl FnOnce() -> Result<(), SignatureError>,
+    ) -> Result<(), SignatureError> {
+        let n = self.asked.get().saturating_add(1);
         if n > MAX_SIGNATURES {
             return Err(SignatureError::TooMany);
         }
-        self.0.set(n);
-        Ok(())
-    }
-
-    /// How many were verified so far.
-    #[must_use]
-    pub fn signatures(&self) -> u32 {
-        self.0.get()
+        self.asked.set(n);
+        let id = identity(what);
+        if let Some(known) = self.known.borrow().get(&id) {
+            return known.clone();
+        }
+        let answer = compute();
+        self.known.borrow_mut().insert(id, answer.clone());
+        answer
     }
 
     /// Verifies and counts.
@@ -128,8 +144,10 @@ impl Work {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), SignatureError> {
-        self.spend()?;
-        verify(key, algorithm, message, signature)
+        let (spki, name) = (key.to_spki(), algorithm.name());
+        self.once(&[&spki, name.as_bytes(), message, signature], || {
+            verify(key, algorithm, message, signature)
+        })
     }
 
     /// Verifies a DSA signature, its numbers big-endian, and counts it.
@@ -143,8 +161,8 @@ impl Work {
         r: &[u8],
         s: &[u8],
     ) -> Result<(), SignatureError> {
-        self.spend()?;
-        crate::dsa::verify_sha256(key, message, r, s)
+        let what = [key.p, key.q, key.g, key.y, b"DSA", message, r, s];
+        self.once(&what, || crate::dsa::verify_sha256(key, message, r, s))
     }
 
     /// As [`verify_fixed`], counted.
@@ -159,9 +177,23 @@ impl Work {
         r: &[u8],
         s: &[u8],
     ) -> Result<(), SignatureError> {
-        self.spend()?;
-        verify_fixed(key, hash, message, r, s)
+        let spki = key.to_spki();
+        let what = [&spki, hash.as_str().as_bytes(), b"fixed", message, r, s];
+        self.once(&what, || verify_fixed(key, hash, message, r, s))
     }
+}
+
+/// A hash that differs where any of the parts, their borders or their number differ.
+fn identity(parts: &[&[u8]]) -> [u8; 32] {
+    use aws_lc_rs::digest::{Context, SHA256};
+    let mut hash = Context::new(&SHA256);
+    for part in parts {
+        hash.update(&(part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(hash.finish().as_ref());
+    out
 }
 
 mod oid {
@@ -400,4 +432,56 @@ fn raw(
     UnparsedPublicKey::new(algorithm, key)
         .verify(message, signature)
         .map_err(|_| SignatureError::Invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::Pair;
+
+    #[test]
+    fn what_was_computed_once_is_not_taken_for_something_else() {
+        let (a, b) = (Pair::new(), Pair::new());
+        let signature = a.sign(b"message");
+        let (key, other) = [&a, &b]
+            .map(|p| PublicKey::from_spki(&p.spki).unwrap())
+            .into();
+        let ecdsa = Algorithm::Ecdsa(Hash::Sha256);
+        let work = Work::default();
+        // Twice each: computed, then known.
+        for _ in 0..2 {
+            let ask = |k, a, m: &[u8], s: &[u8]| work.verify(k, a, m, s);
+            assert_eq!(ask(&key, ecdsa, b"message", &signature), Ok(()));
+            let wrong = Err(SignatureError::Invalid);
+            assert_eq!(ask(&other, ecdsa, b"message", &signature), wrong);
+            assert_eq!(ask(&key, ecdsa, b"messag", &signature), wrong);
+            let sha384 = Algorithm::Ecdsa(Hash::Sha384);
+            assert!(ask(&key, sha384, b"message", &signature).is_err());
+            // The same bytes with the border elsewhere.
+            let moved = [b"e", signature.as_slice()].concat();
+            assert!(ask(&key, ecdsa, b"messag", &moved).is_err());
+        }
+        assert_eq!(work.signatures(), 10, "each asking counts");
+    }
+
+    #[test]
+    fn asking_for_the_same_for_ever_is_bounded_too() {
+        let pair = Pair::new();
+        let key = PublicKey::from_spki(&pair.spki).unwrap();
+        let (work, ecdsa) = (Work::default(), Algorithm::Ecdsa(Hash::Sha256));
+        let signature = pair.sign(b"m");
+        for _ in 0..MAX_SIGNATURES {
+            assert_eq!(work.verify(&key, ecdsa, b"m", &signature), Ok(()));
+        }
+        assert_eq!(
+            work.verify(&key, ecdsa, b"m", &signature),
+            Err(SignatureError::TooMany)
+        );
+    }
+
+    #[test]
+    fn parts_are_told_apart_by_their_borders() {
+        assert_ne!(identity(&[b"ab", b"c"]), identity(&[b"a", b"bc"]));
+        assert_ne!(identity(&[b"ab"]), identity(&[b"ab", b""]));
+    }
 }
