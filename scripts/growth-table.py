@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The table of scripts/growth.sh: `growth-table.py RUN_FOLDER RESULTS TENANTS KEYS LEAVES`."""
+"""The table of scripts/growth.sh: `growth-table.py RUN_FOLDER RESULTS TENANTS KEYS KEYS_ELSEWHERE LEAVES`."""
 
 import glob
 import json
@@ -9,11 +9,12 @@ import statistics
 import sys
 import time
 
-out, results, tenants, keys, leaves = sys.argv[1:6]
+out, results, tenants, keys, elsewhere, leaves = sys.argv[1:7]
 grew = {
     "same": "nothing",
     "tenants": f"+ {tenants} tenants",
     "keys": f"+ {keys} keys",
+    "elsewhere": f"+ {elsewhere} others' keys",
     "leaves": f"+ {leaves} leaves",
 }
 
@@ -44,6 +45,6 @@ print("Each line adds to the ones above it. The small service takes part in ever
 with open(results, "w") as f:
     json.dump({
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "cores": os.cpu_count(),
-        "tenants": int(tenants), "keys": int(keys), "leaves": int(leaves), "pairs": table,
+        "tenants": int(tenants), "keys": int(keys), "keys_elsewhere": int(elsewhere), "leaves": int(leaves), "pairs": table,
     }, f, indent=1)
 print(f"\nAlso in {results}.")

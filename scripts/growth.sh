@@ -4,15 +4,18 @@
 #
 #   scripts/growth.sh BIN_DIR   a release build; results also go to target/bench/growth.json
 #
-#   KEYS_GROWN=10000  TENANTS_GROWN=1000  LEAVES_GROWN=1000000  DATABASE=sqlite  PAIRS=5
-#   SECONDS_PER_ROW=3  WARM_UP=1  LOADS="16x1 64x100"     callers x signatures in one request
+#   TENANTS_GROWN=1000  KEYS_GROWN=500  KEYS_ELSEWHERE=10000  KEYS_TENANTS=100  LEAVES_GROWN=1000000
+#   DATABASE=sqlite  PAIRS=5  SECONDS_PER_ROW=3  WARM_UP=1  LOADS="16x1 64x100"     callers x signatures in one request
 #
-# The grown service grows in steps of tenants, keys of the one tenant that is measured, leaves of the one
-# key; after each step all pairs are measured, so that a cost can be told from its cause.
+# The grown service grows in steps: tenants; keys of the one tenant that is measured, in its one token (SoftHSM
+# looks at all of a token's objects to make one more, so thousands in one take hours); keys of KEYS_TENANTS of the new
+# tenants, in tokens of their own; leaves of the one key. After each step all pairs are measured, so that a cost can be
+# told from its cause.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-keys_grown=${KEYS_GROWN:-10000} tenants_grown=${TENANTS_GROWN:-1000} leaves_grown=${LEAVES_GROWN:-1000000}
+keys_grown=${KEYS_GROWN:-500} tenants_grown=${TENANTS_GROWN:-1000} leaves_grown=${LEAVES_GROWN:-1000000}
+keys_elsewhere=${KEYS_ELSEWHERE:-10000} keys_tenants=${KEYS_TENANTS:-100}
 database=${DATABASE:-sqlite} pairs=${PAIRS:-5} seconds=${SECONDS_PER_ROW:-3} warm_up=${WARM_UP:-1}
 read -r -a loads <<<"${LOADS:-16x1 64x100}"
 keys=(ec-p256)
@@ -82,6 +85,26 @@ done
 drain
 pairs_of keys
 
+step "$keys_elsewhere keys more, of $keys_tenants of the new tenants, in a token each"
+[ "$keys_tenants" -le "$tenants_grown" ] || die "KEYS_TENANTS: only $tenants_grown tenants were made"
+of grown
+serve
+export issuers=$out/issuer homes each=$((keys_elsewhere / keys_tenants))
+in_parallel "$keys_tenants" sh -euc 'export COUNTERSIGN_HOME=$homes/grown$1
+    mkdir -p "$COUNTERSIGN_HOME"
+    made=0
+    while [ "$made" -lt "$each" ]; do
+        if [ $((made % 200)) = 0 ]; then
+            countersign-testkit issuer mint --state "$issuers" --sub "admin$1" --aud countersign --amr mfa >"$COUNTERSIGN_HOME.jwt"
+            countersign --tenant "grown$1" login --token-file "$COUNTERSIGN_HOME.jwt"
+            [ "$made" -gt 0 ] || countersign signers create "grown$1/spare" --algorithm ec-p256
+        fi
+        countersign keys create "grown$1/spare"
+        made=$((made + 1))
+    done' sh
+drain
+pairs_of elsewhere
+
 step "$leaves_grown leaves more in the log of the key that is measured"
 of grown
 serve
@@ -94,4 +117,5 @@ done
 drain
 pairs_of leaves
 
-python3 scripts/growth-table.py "$out" target/bench/growth.json "$tenants_grown" "$keys_grown" "$((2 * signed))"
+python3 scripts/growth-table.py "$out" target/bench/growth.json "$tenants_grown" "$keys_grown" \
+    "$((each * keys_tenants))" "$((2 * signed))"
