@@ -52,6 +52,7 @@ pub mod key;
 mod key_checks;
 pub mod name;
 pub mod oid;
+pub mod register;
 pub mod request;
 pub mod result;
 pub mod signature;

@@ -52,6 +52,10 @@ pub struct AttestationResult {
     /// What was given and not used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unused: Vec<Unused>,
+    /// What the verifier's own register knows of the device, where it keeps one
+    /// ([`crate::register`]). No part of the appraisal: the verdict does not rest on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_before: Option<crate::register::SeenBefore>,
 }
 
 /// The key in question.
@@ -234,6 +238,10 @@ pub struct Facts {
     pub certification: Option<Certification>,
     /// When the evidence was made, where it says so.
     pub evidence_time: Option<UnixSeconds>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the device's own attestation key, hex, where that is
+    /// what tells one device from another: a TPM has no serial number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_key: Option<String>,
 }
 
 /// A serial number.
@@ -485,6 +493,7 @@ mod tests {
             freshness: None,
             policy: None,
             unused: vec![],
+            seen_before: None,
         };
         let json = serde_json::to_string(&result).unwrap();
         assert_eq!(

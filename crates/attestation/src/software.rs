@@ -91,6 +91,7 @@ pub fn appraise_software(
         freshness: None,
         policy: None,
         unused: Vec::new(),
+        seen_before: None,
     }
 }
 

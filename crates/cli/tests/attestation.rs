@@ -267,3 +267,90 @@ fn anchors_are_listed_with_their_keys() {
     let result: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(result["anchor_set_version"], version);
 }
+
+#[test]
+fn a_device_log_says_who_was_there_before() {
+    let evidence = YubiHsm2::default();
+    let desk = Desk::new(&evidence);
+    let ask = |more: &[&str]| {
+        let log = ["--device-log", "devices.jsonl", "--json"];
+        let (code, out, err) = desk.verify(&with(&[&log, more].concat()));
+        assert_eq!(code, 0, "{err}");
+        let result: Value = serde_json::from_str(&out).unwrap();
+        result["seen_before"].clone()
+    };
+    // Asking notes nothing; a name does, once for each key.
+    let never = serde_json::json!({"names": "individual", "under": []});
+    assert_eq!(ask(&[]), never);
+    assert_eq!(ask(&["--subscriber", "acme"]), never);
+    for _ in 0..2 {
+        let seen = ask(&["--subscriber", "zeta"]);
+        assert_eq!(seen["under"][0]["subscriber"], "acme");
+        assert_eq!(seen["under"][0]["keys"], 1);
+    }
+    let seen = ask(&[]);
+    let under = seen["under"].as_array().unwrap().iter();
+    let names: Vec<_> = under.map(|u| u["subscriber"].as_str().unwrap()).collect();
+    assert_eq!(names, ["acme", "zeta"]);
+    let (_, text, _) = desk.verify(&with(&["--device-log", "devices.jsonl"]));
+    assert!(
+        text.contains("this device was seen under acme (1 key, "),
+        "{text}"
+    );
+
+    // The log names no device in the clear, and is its owner's alone.
+    let log = std::fs::read_to_string(desk.path("devices.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 3);
+    let serial = ask_serial(&desk);
+    assert!(!log.contains(&serial), "{serial} in {log}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(desk.path("devices.jsonl")).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    }
+}
+
+fn ask_serial(desk: &Desk) -> String {
+    let (_, out, _) = desk.verify(&with(&["--json"]));
+    let result: Value = serde_json::from_str(&out).unwrap();
+    assert!(result.get("seen_before").is_none());
+    result["facts"]["serial"]["value"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn a_device_log_that_cannot_be_read_stops_and_is_not_touched() {
+    let desk = Desk::new(&YubiHsm2::default());
+    let log = ["--device-log", "devices.jsonl", "--subscriber", "acme"];
+    desk.verify(&with(&log));
+    let good = std::fs::read_to_string(desk.path("devices.jsonl")).unwrap();
+    for (bad, wanted) in [
+        (good.trim_end().to_owned(), "line 2: has no end"),
+        (
+            good.replace("\"device_log\":1", "\"device_log\":2"),
+            "line 1: is of a version",
+        ),
+        ("{}\n".to_owned(), "line 1: is no device log's head"),
+        (format!("{good}{{}}\n"), "line 3: is no sighting"),
+        (
+            format!("{good}{}\n", "x".repeat(5000)),
+            "line 3: has no end",
+        ),
+    ] {
+        desk.write("devices.jsonl", &bad);
+        let (code, _, err) = desk.verify(&with(&log));
+        assert_eq!(code, 64, "{err}");
+        assert!(err.contains(wanted), "{wanted}: {err}");
+        let after = std::fs::read_to_string(desk.path("devices.jsonl")).unwrap();
+        assert_eq!(after, bad);
+    }
+    desk.write("devices.jsonl", &good);
+    let (code, _, err) = desk.verify(&with(&["--subscriber", "acme"]));
+    assert_eq!(code, 64, "{err}");
+    let long = "x".repeat(257);
+    let named = ["--device-log", "devices.jsonl", "--subscriber", &long];
+    assert_eq!(desk.verify(&with(&named)).0, 64);
+}

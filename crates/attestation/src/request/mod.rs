@@ -408,6 +408,7 @@ impl Appraisal<'_> {
             freshness: None,
             policy: None,
             unused: Vec::new(),
+            seen_before: None,
         }
     }
 }

@@ -179,10 +179,14 @@ impl Devices {
         let Some((_, first)) = proved.first() else {
             return;
         };
-        let identity = |f: &Facts| (f.vendor.clone(), f.model.clone(), f.serial.clone());
+        let identity = |f: &Facts| {
+            let (vendor, model) = (f.vendor.clone(), f.model.clone());
+            (vendor, model, f.serial.clone(), f.device_key.clone())
+        };
         if let Some((_, other)) = proved.iter().find(|(_, f)| identity(f) != identity(first)) {
             let words = |f: &Facts| {
-                let serial = f.serial.as_ref().map_or("?", |s| s.value.as_str());
+                let key = f.device_key.as_deref().unwrap_or("?");
+                let serial = f.serial.as_ref().map_or(key, |s| s.value.as_str());
                 let vendor = f.vendor.as_deref().unwrap_or("?");
                 let model = f.model.as_deref().unwrap_or("?");
                 format!("{vendor} {model} {serial}")

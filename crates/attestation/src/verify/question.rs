@@ -138,6 +138,7 @@ pub fn verify(question: &Question<'_>) -> AttestationResult {
         formats: devices.formats,
         policy: Some(question.policy.applied()),
         unused,
+        seen_before: None,
     }
 }
 

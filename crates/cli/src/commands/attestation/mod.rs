@@ -2,6 +2,7 @@
 //! evidence.
 
 mod anchors;
+mod device_log;
 mod html;
 mod inputs;
 mod inspect;
@@ -38,7 +39,8 @@ Examples:
   countersign attestation verify --csr request.csr --evidence attestation.pem device.pem
   countersign attestation verify --csr request.csr --evidence evidence/ --require sign-only
   countersign attestation verify --public-key key.pem --evidence evidence/ --report record.html
-  countersign attestation verify --csr request.csr --at 2026-11-22T12:00:00Z --json")]
+  countersign attestation verify --csr request.csr --at 2026-11-22T12:00:00Z --json
+  countersign attestation verify --csr request.csr --device-log devices.jsonl --subscriber acme")]
     Verify(Box<verify::Verify>),
     /// Print what evidence says, without judging it.
     #[command(after_help = "\

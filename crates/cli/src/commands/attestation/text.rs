@@ -225,7 +225,7 @@ fn appraisal(r: &AttestationResult) -> Vec<(String, String)> {
         [] => "none".to_owned(),
         some => some.join(", "),
     };
-    vec![
+    let mut out = vec![
         line("moment", r.appraised_at.to_string()),
         line("formats recognised", list(&r.formats)),
         line("CSBR 6.2.7.4.2 methods", list(&methods)),
@@ -244,5 +244,9 @@ fn appraisal(r: &AttestationResult) -> Vec<(String, String)> {
             "made by",
             concat!("countersign ", env!("CARGO_PKG_VERSION")),
         ),
-    ]
+    ];
+    if let Some(seen) = &r.seen_before {
+        out.push(line("device log", seen.in_words()));
+    }
+    out
 }

@@ -1,5 +1,6 @@
 //! `countersign attestation verify`.
 
+use super::device_log::DeviceLog;
 use super::{html, inputs, text};
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
@@ -38,6 +39,13 @@ pub struct Verify {
     /// Certificates or public keys to trust beside the pinned ones.
     #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     trust_anchors: Vec<PathBuf>,
+    /// Your own log of devices: says whether this one was seen before, and under whom. Made where
+    /// there is none.
+    #[arg(long, value_name = "FILE")]
+    device_log: Option<PathBuf>,
+    /// Who the key is for: with an accepted key, noted in the device log.
+    #[arg(long, value_name = "NAME", requires = "device_log")]
+    subscriber: Option<String>,
     /// Also writes a page for the issuance record, complete in itself.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -69,7 +77,12 @@ impl Verify {
                 .map_err(|e| Failure::usage(e.to_string()))?;
         }
         let nonce = self.nonce.as_deref().map(nonce).transpose()?;
-        let result = verify(&Question {
+        let device_log = self
+            .device_log
+            .as_deref()
+            .map(DeviceLog::open)
+            .transpose()?;
+        let mut result = verify(&Question {
             subject: if self.csr.is_some() {
                 SubjectFile::Csr(subject.file())
             } else {
@@ -81,6 +94,12 @@ impl Verify {
             policy: &policy,
             anchors: &anchors,
         });
+        if let Some(mut log) = device_log {
+            log.look(&mut result);
+            if let (Some(name), Verdict::Accept) = (&self.subscriber, result.verdict) {
+                log.note(&result, name)?;
+            }
+        }
         if let Some(path) = &self.report {
             std::fs::write(path, html::page(&result))
                 .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;

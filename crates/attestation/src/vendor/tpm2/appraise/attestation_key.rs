@@ -128,6 +128,7 @@ impl<'c> Appraisal<'_, 'c> {
         let seen = format!("the attestation key is {described}");
         self.out.checks.push(rules::AK_CHAIN.check(true, seen));
         self.out.facts.root = Some(described);
+        self.out.facts.device_key = Some(hex::encode(ak.spki_sha256()));
         true
     }
 
@@ -196,6 +197,7 @@ impl<'c> Appraisal<'_, 'c> {
             self.out.claims.push(maker);
         }
         let Ok(ak) = leaf.key() else { return };
+        self.out.facts.device_key = Some(hex::encode(ak.spki_sha256()));
         if let PublicKey::Rsa { n, .. } = &ak {
             let found = countersign_x509::weak::roca(n);
             let sound = found.outcome != countersign_x509::weak::Outcome::Failed;
