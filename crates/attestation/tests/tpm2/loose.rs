@@ -20,6 +20,15 @@ fn genuine_loose_files_are_accepted_with_their_facts() {
     assert_eq!(r.facts.exportable, Exportable::Never);
     assert_eq!(r.facts.sign_only, Known::Yes);
     assert_eq!(r.facts.vendor.as_deref(), Some("Nuvoton"));
+    // A TPM has no serial number: its attestation key tells it from others.
+    let key = r.facts.device_key.clone().expect("the attestation key");
+    let other = Tpm2 {
+        ak: Key::named(Kind::P256, "the attestation key of another TPM"),
+        ..Tpm2::default()
+    };
+    let other = ask(&other).about(&other.files());
+    accepted(&other);
+    assert!(key.len() == 64 && other.facts.device_key.is_some_and(|o| o != key));
     assert_eq!(r.facts.model.as_deref(), Some("NPCT75x"));
     assert_eq!(r.facts.serial, None);
     assert!(r.unused.is_empty(), "{:?}", r.unused);
