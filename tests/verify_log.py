@@ -256,7 +256,9 @@ SCHEMA = {
     "issuer-removed": [("issuer", is_text)],
     "member-added": [("issuer", is_text), ("subject", is_hash), ("role", is_text)],
     "member-removed": [("issuer", is_text), ("subject", is_hash), ("role", is_text)],
-    "policy-set": [("allow_software", is_flag), ("require_mfa", is_flag)],
+    "policy-set": [
+        ("allow_software", is_flag), ("require_mfa", is_flag), ("evidence?", list_of(is_text)),
+    ],
     "token-created": [
         ("token", is_text), ("manufacturer", is_text), ("model", is_text), ("serial", is_text),
         ("software", is_flag), ("isolation", is_text), ("log_vkey", is_text),
@@ -266,6 +268,10 @@ SCHEMA = {
         ("key", is_text), ("signer", is_text), ("algorithm", is_text), ("spki_sha256", is_hash),
         ("software", is_flag), ("isolation", is_text), ("log_origin", is_text),
     ],
+    "evidence-added": [
+        ("key", is_text), ("result", is_text), ("formats", list_of(is_text)),
+        ("evidence", list_of(is_hash)), ("result_sha256", is_hash), ("detail?", is_hash),
+    ],
     "key-appraised": [
         ("key", is_text), ("result", is_text), ("evidence", list_of(is_hash)),
         ("statement?", is_hash),
@@ -273,7 +279,7 @@ SCHEMA = {
     "key-state": [("key", is_text), ("from", is_text), ("to", is_text), ("reason?", is_text)],
     "certificate-requested": [
         ("key", is_text), ("order", is_text), ("ca", is_text), ("csr_sha256", is_hash),
-        ("statement_sha256", is_hash),
+        ("statement_sha256", is_hash), ("evidence?", list_of(is_hash)),
     ],
     "certificate-refused": [
         ("key", is_text), ("certificate_sha256", is_hash), ("reason", is_text)

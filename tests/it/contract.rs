@@ -2,8 +2,11 @@
 //! real ids and whatever it makes up, and judges each answer by the document. No 500, no answer
 //! outside the schema, and no operation that never succeeds (tests/contract/). The same seed asks the same.
 
+use crate::enrolment::evidence;
 use crate::support::judges::cms_request;
 use crate::support::{JOB_AUDIENCE, PEOPLE_AUDIENCE, REPOSITORY, Stack, program, text};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_core::HashAlgorithm;
 use serde_json::json;
 use std::io::Write as _;
@@ -12,7 +15,12 @@ use std::process::Command;
 
 #[test]
 fn schemathesis_finds_nothing_that_the_document_does_not_say() {
-    let stack = Stack::start();
+    let mut stack = Stack::start();
+    let mut config = std::fs::read_to_string(stack.config()).expect("configuration");
+    config.push_str(&evidence::trusted(&stack.folder("anchors")));
+    std::fs::write(stack.config(), config).expect("configuration");
+    stack.stop_server();
+    stack.start_server(&[]);
     let admin = stack.tenant("acme");
     let other = stack.tenant("globex");
     drop(other);
@@ -35,6 +43,10 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     fresh.start_server(&[]);
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
     let folder = stack.folder("contract");
+    let files: Vec<_> = evidence::evidence_for(&evidence::spki(&admin, &key))
+        .iter()
+        .map(|f| json!({"name": "evidence.der", "content": STANDARD.encode(f)}))
+        .collect();
     let counts = folder.join("counts.json");
     let table = folder.join("table.txt");
     let world = json!({
@@ -50,6 +62,7 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         "grant": grants[0]["id"],
         "ids": {"tenant": "acme", "signer": "release", "key": key, "log": key, "path": "0/000.p/1",
             "order": shown["orders"][0]["id"], "grant": grants[0]["id"]},
+        "evidence_body": {"files": files},
         "signature_body": cms_request(b"schemathesis", HashAlgorithm::Sha256),
         "ca": {"url": stack.ca_says("listening"), "ca_file": stack.ca_says("ca_file"), "audience": "demo-ca.test"},
         // A deployment that nobody has bootstrapped yet.

@@ -1,6 +1,7 @@
 //! The main job on PostgreSQL: a job signs, strangers' tools agree, the log verifies; countersignd and
 //! the database may die in between.
 
+use crate::enrolment::evidence;
 use crate::support::{Database, REPOSITORY, Stack, copy_exe, program, text};
 use countersign_testkit::postgres::Postgres;
 use std::fs::Permissions;
@@ -75,6 +76,17 @@ fn a_stack_starts_on_either_database() {
         let key = stack.key(&admin, "acme/release", "ec-p256");
         assert!(!key.is_empty(), "{database:?}");
     }
+}
+
+#[test]
+fn evidence_is_kept_and_demanded_on_postgres() {
+    let mut stack = Stack::on(Database::Postgres);
+    let mut config = std::fs::read_to_string(stack.config()).expect("configuration");
+    config.push_str(&evidence::trusted(&stack.folder("anchors")));
+    std::fs::write(stack.config(), config).expect("configuration");
+    stack.stop_server();
+    stack.start_server(&[]);
+    evidence::story(&stack, "pg-evidence");
 }
 
 /// One role for both jobs, as a newcomer has it: no schema made by hand, no file edited.

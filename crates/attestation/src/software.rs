@@ -8,6 +8,7 @@ use crate::key_checks;
 use crate::result::{AttestationResult, Claim, Facts, Input, Known, RESULT_VERSION, Rule, Verdict};
 use crate::statement::{AttributeClaim, Device, sha256};
 use crate::time::UnixSeconds;
+use crate::verify::{Question, verify};
 use countersign_x509::key::PublicKey;
 use std::borrow::Cow;
 
@@ -20,6 +21,12 @@ const TENANT_POLICY: Rule = Rule::documented(
     "software-key-policy",
     "the tenant's policy says allow-software",
     "ARCHITECTURE.md, invariant 5",
+);
+
+const NO_METHOD: Rule = Rule::documented(
+    "software-key-methods",
+    "no CSBR §6.2.7.4.2 method is demanded of a key in a software token: each wants hardware",
+    "CSBR §6.2.7.4.2; ARCHITECTURE.md, invariant 1",
 );
 
 /// A key in a software token, as its worker read it back.
@@ -95,6 +102,37 @@ pub fn appraise_software(
     }
 }
 
+/// As [`appraise_software`], where the tenant demands evidence of every key, or where there is some for
+/// this one: both appraisals must hold. Evidence does not make the key one in hardware: it stays
+/// marked, and supports no CSBR verification method.
+#[must_use]
+pub fn appraise_software_with_evidence(
+    key: &SoftwareKey<'_>,
+    tenant_allows: bool,
+    question: &Question<'_>,
+) -> AttestationResult {
+    let own = appraise_software(key, tenant_allows, question.at);
+    let evidence = verify(question);
+    let mut checks = own.checks;
+    checks.extend(evidence.checks);
+    if let Some(method) = question.policy.methods.first() {
+        checks.push(NO_METHOD.check(false, format!("method {method} is demanded")));
+    }
+    let mut weaknesses = own.weaknesses;
+    weaknesses.extend(evidence.weaknesses);
+    let mut claims = own.claims;
+    claims.extend(evidence.claims);
+    AttestationResult {
+        verdict: Verdict::over(&checks),
+        software: own.software,
+        supports_methods: Vec::new(),
+        weaknesses,
+        claims,
+        checks,
+        ..evidence
+    }
+}
+
 fn claims(key: &SoftwareKey<'_>) -> Vec<Claim> {
     let claim = |name: &str, value: &str| Claim {
         name: name.to_owned(),
@@ -143,6 +181,51 @@ mod tests {
             assert!(r.supports_methods.is_empty());
             assert_eq!(r.inputs[0].sha256, hex::encode(sha256(&pair.spki)));
         }
+    }
+
+    #[test]
+    fn what_is_demanded_of_every_key_a_software_key_does_not_meet() {
+        use crate::anchors::Anchors;
+        use crate::verify::{File, Policy, SubjectFile};
+        let pair = Pair::new();
+        let tbs = full_statement(&pair);
+        let key = SoftwareKey {
+            spki: &pair.spki,
+            device: &tbs.device,
+            attributes: &tbs.key.attributes,
+        };
+        let (plain, anchors) = (Policy::origin(), Anchors::pinned());
+        let demanding = plain.clone().require("method=1".parse().unwrap());
+        let question = |policy, evidence| Question {
+            subject: SubjectFile::PublicKey(File {
+                name: "spki",
+                bytes: &pair.spki,
+            }),
+            evidence,
+            at: at(7),
+            nonce: None,
+            policy,
+            anchors: &anchors,
+        };
+        let r = appraise_software_with_evidence(&key, true, &question(&demanding, &[]));
+        assert_eq!(r.verdict, Verdict::Reject);
+        for (name, outcome) in [
+            ("software-key-methods", Outcome::Fail),
+            ("policy-method", Outcome::Unknown),
+            ("device-evidence", Outcome::Unknown),
+            ("software-key-policy", Outcome::Pass),
+        ] {
+            assert_eq!(r.check(name).unwrap().outcome, outcome, "{name}");
+        }
+        assert_eq!(r.software, Known::Yes);
+        assert!(r.supports_methods.is_empty());
+        let garbage = [File {
+            name: "evidence.bin",
+            bytes: b"no evidence",
+        }];
+        let r = appraise_software_with_evidence(&key, true, &question(&plain, &garbage));
+        assert_eq!(r.verdict, Verdict::Unverifiable);
+        assert_eq!(r.unused.len(), 1);
     }
 
     #[test]

@@ -297,3 +297,23 @@ proptest::proptest! {
         let _ = Attestation::parse(&e.json_of(&bytes, std::slice::from_ref(&bytes)));
     }
 }
+
+#[test]
+fn a_maximum_age_goes_by_the_time_of_the_statement() {
+    // Made on 1 November 2026, 12:00; asked on the 22nd, 00:00: 20 days and a half.
+    let e = Fortanix::default();
+    let with = |age: &'static str, at: i64| {
+        let mut ask = ask(&e);
+        ask.require = vec![age];
+        ask.at = at;
+        ask.about(&[e.json()])
+    };
+    accepted(&with("max-age=21d", common::NOW));
+    refused_by(&with("max-age=20d", common::NOW), "policy-max-age");
+    let made = 1_793_534_400;
+    accepted(&with("max-age=1s", made + 1));
+    refused_by(&with("max-age=1s", made + 2), "policy-max-age");
+    // A device's clock may be five minutes ahead, not more.
+    accepted(&with("max-age=1s", made - 300));
+    refused_by(&with("max-age=1s", made - 301), "policy-max-age");
+}

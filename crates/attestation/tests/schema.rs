@@ -94,8 +94,8 @@ fn policies_are_as_the_schema_says() {
     assert_eq!(problems(&schema, &default), Vec::<String>::new());
     let full = json!({
         "version": 1, "name": "all", "generated-in-device": false, "exportable": ["never", "wrapped"],
-        "sign-only": true, "serial": ["1"], "formats": ["yubihsm2"], "certified": ["140-3:2", "cc:4"],
-        "methods": [2], "fresh": true, "refuse-weaknesses": ["CVE-2024-45678"],
+        "sign-only": true, "serial": ["1"], "formats": ["yubihsm2"], "vendors": ["Yubico"], "certified": ["140-3:2", "cc:4"],
+        "methods": [2], "fresh": true, "max-age-s": 86400, "refuse-weaknesses": ["CVE-2024-45678"],
     });
     assert_eq!(problems(&schema, &full), Vec::<String>::new());
     let policy = Policy::from_json(&full.to_string()).unwrap();
@@ -106,6 +106,7 @@ fn policies_are_as_the_schema_says() {
         ("certified", json!(["140-4:2"])),
         ("methods", json!([8])),
         ("version", json!(2)),
+        ("max-age-s", json!(0)),
         ("sign_only", json!(true)),
     ] {
         let mut bad = full.clone();

@@ -1,11 +1,13 @@
 //! The configuration: one TOML file. Unknown keys are refused by name and line; secrets are paths
 //! to files, never values; relative paths start at the file's own folder.
 
+mod attestation;
 mod limits;
 mod named;
 mod revocation;
 mod token;
 
+pub use self::attestation::Attestation;
 pub use self::limits::Limits;
 pub use self::named::{FileOf, module_present};
 pub use self::token::Token;
@@ -56,6 +58,9 @@ pub struct Config {
     /// CAs with a connector.
     #[serde(default)]
     pub cas: Vec<Ca>,
+    /// Whom to trust for device evidence, beyond the makers that are built in.
+    #[serde(default)]
+    pub attestation: Attestation,
     /// Certificates, looked up in their CAs' revocation lists.
     #[serde(default)]
     pub revocation: Revocation,
@@ -455,7 +460,9 @@ impl Config {
         let telemetry = self.telemetry.paths();
         let mirrors = self.revocation.mirror.iter_mut();
         let issuers = mirrors.map(|m| &mut m.issuer_file);
+        let anchors = self.attestation.trust_anchors.iter_mut();
         let optional = optional.chain(cas).chain(telemetry).chain(issuers);
+        let optional = optional.chain(anchors);
         for path in all.into_iter().chain(optional) {
             *path = dir.join(&*path);
         }

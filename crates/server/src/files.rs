@@ -30,6 +30,26 @@ pub fn read_text(path: &Path) -> Result<String, ServerError> {
     Ok(text)
 }
 
+/// Reads a file that need not be secret, whatever it holds.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ServerError> {
+    let file = std::fs::File::open(path).map_err(ServerError::file(path))?;
+    let mut bytes = Vec::new();
+    let read = file
+        .take(MAX_FILE)
+        .read_to_end(&mut bytes)
+        .map_err(ServerError::file(path))?;
+    if read as u64 == MAX_FILE {
+        return Err(ServerError::Content {
+            path: path.to_owned(),
+            problem: "larger than 1 MiB".into(),
+        });
+    }
+    Ok(bytes)
+}
+
 /// Reads a secret; refused if anybody but the owner can read or change it.
 ///
 /// # Errors

@@ -125,6 +125,7 @@ async fn with_parts(
                 issuers: config.limits.issuers_per_tenant,
                 members: config.limits.members_per_tenant,
             },
+            anchors: Arc::new(config.attestation.anchors()?),
         },
         Ports {
             store,

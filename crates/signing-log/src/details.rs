@@ -28,7 +28,7 @@ pub struct Details {
     /// Whose membership.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Opening>,
-    /// Who and what was refused.
+    /// Who and what was refused, or the names of files that were accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Opening>,
 }

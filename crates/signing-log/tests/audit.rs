@@ -333,6 +333,7 @@ fn leaves_of_another_tenant_key_or_kind_of_log_are_found() {
     let policy = PolicySet {
         allow_software: true,
         require_mfa: true,
+        evidence: None,
     };
     let log = uses(vec![tenant.into(), key.into(), policy.clone().into()]);
     assert_eq!(

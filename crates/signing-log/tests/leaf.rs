@@ -46,6 +46,7 @@ fn golden_leaves() {
         PolicySet {
             allow_software: true,
             require_mfa: false,
+            evidence: None,
         },
     )
     .with_request("r-1")

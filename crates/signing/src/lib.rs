@@ -38,7 +38,9 @@ mod use_key;
 
 pub use caller::Caller;
 pub use caps::Caps;
-pub use enrolment::ExportedRequest;
+pub use enrolment::{
+    EvidenceView, ExportedRequest, MAX_EVIDENCE_BYTES, MAX_EVIDENCE_FILES, NewEvidence,
+};
 pub use error::SigningError;
 pub use keys::KeyView;
 pub use measures::{CertificateLabel, Measures, RefusalReason, current_trace, traced};
@@ -51,4 +53,4 @@ pub use sign::{
     SignerCertificate,
 };
 pub use standing::MAX_SKEW;
-pub use tenants::{IssuerSpec, NewTenant};
+pub use tenants::{IssuerSpec, NewTenant, PolicyChange};

@@ -12,6 +12,7 @@ use crate::snapshot::Snapshots;
 use crate::standing::{Standing, boot_time};
 use crate::use_key::Answers;
 use crate::{SealingKey, SigningError};
+use countersign_attestation::Anchors;
 use countersign_core::ports::ca::CertificateAuthority;
 use countersign_core::ports::hsm::{Hsm, LogPins, TokenHealth};
 use countersign_core::ports::revocation::ListSource;
@@ -21,6 +22,7 @@ use countersign_signing_log::note::VerifierKey;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 /// What the operator decides.
@@ -43,6 +45,8 @@ pub struct Settings {
     pub revocation: RevocationSettings,
     /// How much one tenant may have.
     pub caps: Caps,
+    /// Whom to trust for device evidence.
+    pub anchors: Arc<Anchors>,
 }
 
 /// What the service is wired to.
@@ -104,6 +108,7 @@ struct Inner {
     measures: Arc<Measures>,
     freshness: Freshness,
     told: Told,
+    appraisals: Semaphore,
     certificate_health: std::sync::Mutex<CertificateHealth>,
     tasks: TaskTracker,
     stopping: AtomicBool,
@@ -190,6 +195,7 @@ impl Service {
             measures,
             freshness: Freshness::default(),
             told: Told::default(),
+            appraisals: Semaphore::new(crate::enrolment::AT_ONCE),
             certificate_health: std::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
@@ -387,6 +393,11 @@ impl Service {
 
     pub(crate) fn told(&self) -> &Told {
         &self.0.told
+    }
+
+    /// Places for appraisals.
+    pub(crate) fn appraisals(&self) -> &Semaphore {
+        &self.0.appraisals
     }
 
     pub(crate) fn certificate_health_cell(&self) -> &std::sync::Mutex<CertificateHealth> {

@@ -4,12 +4,13 @@
 use crate::columns::Columns;
 use countersign_core::ports::revocation::{CertificateStatus, ListId, ListRow, StatusRow};
 use countersign_core::ports::rows::{
-    CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerKind, IssuerRow, KeyRow,
-    LogHead, LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, OrderState, Role,
-    ServiceKeyRow, SignerRow, TenantPolicy, TenantRow,
+    CertificateRow, ClaimKey, ClaimRow, ClaimState, EvidenceFile, EvidenceRow, GrantRow,
+    IssuerKind, IssuerRow, KeyRow, LogHead, LogKind, MemberRow, NodeRow, OpenAuthorisation,
+    OrderRow, OrderState, Role, ServiceKeyRow, SignerRow, TenantPolicy, TenantRow,
 };
 use countersign_core::ports::store::{Read, StoreError};
 use countersign_core::{GrantId, KeyId, LogId, NodeId, OrderId, TenantId};
+use sha2::{Digest as _, Sha256};
 
 pub(crate) fn tenant_row(c: &Columns<'_>) -> Read<TenantRow> {
     Ok(TenantRow {
@@ -18,6 +19,7 @@ pub(crate) fn tenant_row(c: &Columns<'_>) -> Read<TenantRow> {
         policy: TenantPolicy {
             allow_software: c.bool(2)?,
             require_mfa: c.bool(3)?,
+            evidence: c.json_or_null(7)?.unwrap_or_default(),
         },
         version: c.u64(4)?,
         token: c.json_or_null(5)?,
@@ -90,6 +92,61 @@ pub(crate) fn key_row(c: &Columns<'_>) -> Read<KeyRow> {
         facts: c.json(6)?,
         appraisal: c.text_or_null(7)?,
         created: c.micros(8)?,
+    })
+}
+
+/// What the column `files` says of one file; its bytes stand in `contents`.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NamedFile {
+    name: String,
+    sha256: String,
+}
+
+/// The column `files`.
+pub(crate) fn named_files(files: &[EvidenceFile]) -> impl serde::Serialize + use<> {
+    let named = |f: &EvidenceFile| NamedFile {
+        name: f.name.clone(),
+        sha256: f.sha256.iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    files.iter().map(named).collect::<Vec<_>>()
+}
+
+/// The column `evidence_policy`: NULL where nothing is demanded.
+pub(crate) fn evidence_policy(policy: &TenantPolicy) -> Option<&[String]> {
+    (!policy.evidence.is_empty()).then_some(policy.evidence.as_slice())
+}
+
+pub(crate) fn evidence_row(c: &Columns<'_>) -> Read<EvidenceRow> {
+    let (named, contents): (Vec<NamedFile>, _) = (c.json(2)?, c.chain(3)?);
+    if named.len() != contents.len() {
+        return Err(c.corrupt(3, "not as many files as names"));
+    }
+    let mut files = Vec::with_capacity(named.len());
+    for (named, bytes) in named.into_iter().zip(contents) {
+        let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+        // What was appraised is what is here.
+        if sha256
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect::<String>()
+            != named.sha256
+        {
+            return Err(c.corrupt(3, "a file is not the one that was appraised"));
+        }
+        files.push(EvidenceFile {
+            name: named.name,
+            bytes,
+            sha256,
+        });
+    }
+    Ok(EvidenceRow {
+        tenant: TenantId(c.uuid(0)?),
+        key: KeyId(c.uuid(1)?),
+        files,
+        nonce: c.bytes_or_null(4)?,
+        result: c.text(5)?,
+        appraised: c.micros(6)?,
     })
 }
 

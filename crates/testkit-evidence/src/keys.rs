@@ -186,6 +186,19 @@ impl Key {
         }
     }
 
+    /// An ECDSA signature, as DER, over a SHA-256 hash made elsewhere: what a token is asked for.
+    #[must_use]
+    pub fn sign_sha256(&self, hash: &[u8]) -> Vec<u8> {
+        use aws_lc_rs::digest::{Digest, SHA256};
+        match &*self.pair {
+            Pair::Ec(p, _) => {
+                let hash = Digest::import_less_safe(hash, &SHA256).unwrap();
+                p.sign_digest(&hash).unwrap().as_ref().to_vec()
+            }
+            _ => panic!("no hash is signed with {:?}", self.kind),
+        }
+    }
+
     /// An ECDSA signature as `r || s`, each as long as the curve's field.
     #[must_use]
     pub fn sign_fixed(&self, message: &[u8]) -> Vec<u8> {

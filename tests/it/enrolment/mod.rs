@@ -4,6 +4,7 @@
 mod by_hand;
 mod connectors;
 mod decoders;
+pub mod evidence;
 
 use crate::support::cli::Cli;
 use crate::support::openssl::foreign_request;
@@ -65,6 +66,7 @@ fn scene() -> &'static Scene {
                 "\n[[cas]]\nname = \"{name}\"\nurl = \"{url}\"\nca_file = \"{ca_file}\"\ntakes_software = {software}\n"
             ));
         }
+        config.push_str(&evidence::trusted(&folder));
         std::fs::write(stack.config(), config).expect("configuration");
         stack.stop_server();
         stack.start_server(&[]);

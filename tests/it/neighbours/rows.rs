@@ -166,6 +166,7 @@ pub fn rows(stack: &Stack, theirs: &Objects) -> Vec<Row> {
         object("GET /v1/tenants/{tenant}/issuers"),
         object("GET /v1/tenants/{tenant}/keys"),
         object("GET /v1/tenants/{tenant}/keys/{key}"),
+        object("GET /v1/tenants/{tenant}/keys/{key}/evidence"),
         object("GET /v1/tenants/{tenant}/logs"),
         object("GET /v1/tenants/{tenant}/logs/{log}/checkpoint"),
         object("GET /v1/tenants/{tenant}/logs/{log}/details"),
@@ -199,12 +200,16 @@ pub fn rows(stack: &Stack, theirs: &Objects) -> Vec<Row> {
         object("DELETE /v1/tenants/{tenant}/issuers")
             .query(&format!("issuer={}", stack.platform.url()))
             .own(Role::Admin, 204),
-        object("PUT /v1/tenants/{tenant}/policy").body(json!({"allow_software": true, "require_mfa": false})),
+        object("PUT /v1/tenants/{tenant}/policy").body(json!({"allow_software": true, "require_mfa": false, "evidence": []})),
         object("POST /v1/tenants/{tenant}/signers")
             .body(json!({"signer": "evil", "algorithm": "ec-p256"}))
             .own(Role::Admin, 201),
         object("POST /v1/tenants/{tenant}/signers/{signer}/keys").own(Role::Admin, 201),
         object("POST /v1/tenants/{tenant}/keys/{key}/appraise"),
+        // No evidence of anything: the key's own people are told so.
+        object("POST /v1/tenants/{tenant}/keys/{key}/evidence")
+            .body(json!({"files": [{"name": "x", "content": "bm8gZXZpZGVuY2U="}]}))
+            .own(Role::Admin, 422),
         object("POST /v1/tenants/{tenant}/keys/{key}/csr")
             .body(json!({"ca_audience": "ca.example", "subject": subject})),
         // It is the very one that is installed.

@@ -2,6 +2,7 @@
 //! decide nothing.
 
 pub mod enrolment;
+pub mod evidence;
 pub mod grants;
 pub mod health;
 pub mod keys;
@@ -24,6 +25,7 @@ pub(crate) fn service() -> OpenApiRouter<Api> {
         .merge(signers::routes())
         .merge(keys::routes())
         .merge(enrolment::routes())
+        .merge(evidence::routes())
         .merge(grants::routes())
         .merge(signatures::routes())
         .merge(logs::routes())

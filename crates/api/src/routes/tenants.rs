@@ -9,7 +9,7 @@ use axum::extract::State;
 use countersign_core::ports::hsm::TokenFacts;
 use countersign_core::ports::rows::{TenantPolicy, TenantRow};
 use countersign_core::{LogId, TenantName};
-use countersign_signing::NewTenant;
+use countersign_signing::{NewTenant, PolicyChange};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -71,6 +71,8 @@ pub struct Tenant {
     pub allow_software: bool,
     /// Admin actions want a second factor.
     pub require_mfa: bool,
+    /// What an order's evidence must show beyond `origin`; empty: `origin` alone, of keys in hardware.
+    pub evidence: Vec<String>,
     /// Its token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
@@ -118,6 +120,13 @@ pub struct PolicyBody {
     pub allow_software: bool,
     /// Admin actions want a second factor.
     pub require_mfa: bool,
+    /// What an order's evidence must show beyond `origin`, one demand each: `sign-only`,
+    /// `not-recoverable`, `fresh`, `method=N`, `fips=140-2:2`, `vendor=…`, `format=…`, `serial=…`,
+    /// `max-age=30d`. Of vendors, formats, serial numbers and levels one of those named is enough. Where
+    /// anything is demanded, it is demanded of every key. Left out: stays as it is.
+    #[serde(default)]
+    #[schema(example = json!(["sign-only", "vendor=Yubico"]), max_items = 32)]
+    pub evidence: Option<Vec<String>>,
 }
 
 pub(crate) fn log_ref(api: &Api, id: impl Into<LogId>) -> Result<LogRef, Problem> {
@@ -136,6 +145,7 @@ fn tenant(api: &Api, row: TenantRow) -> Result<Tenant, Problem> {
         name: row.name.to_string(),
         allow_software: row.policy.allow_software,
         require_mfa: row.policy.require_mfa,
+        evidence: row.policy.evidence,
         token: row.token.map(token),
         log: log_ref(api, row.id)?,
         created: rfc3339(row.created),
@@ -170,6 +180,7 @@ async fn create_tenant(
         policy: TenantPolicy {
             allow_software: body.allow_software,
             require_mfa: body.require_mfa.unwrap_or(true),
+            evidence: Vec::new(),
         },
     };
     let service = api.service().clone();
@@ -211,9 +222,10 @@ async fn set_policy(
     PathOf(name): PathOf<TenantName>,
     Json(body): Json<PolicyBody>,
 ) -> Result<Json<Tenant>, Problem> {
-    let policy = TenantPolicy {
+    let policy = PolicyChange {
         allow_software: body.allow_software,
         require_mfa: body.require_mfa,
+        evidence: body.evidence,
     };
     let service = api.service().clone();
     let row = api

@@ -14,13 +14,15 @@ mod inspect;
 pub mod parts;
 pub mod policy;
 mod question;
+pub mod requirement;
 mod unpack;
 
 pub use format::{Binding, Context, Evidence, Findings, Format};
 pub use inspect::{Inspection, Said, inspect};
 pub use parts::{Content, File, Part, PartId, Pool};
-pub use policy::{Policy, PolicyError, Requirement};
+pub use policy::Policy;
 pub use question::{Question, SubjectFile, verify};
+pub use requirement::{Level, PolicyError, Requirement};
 
 pub(crate) use devices::{Devices, appraise_devices};
 pub(crate) use question::device_methods;

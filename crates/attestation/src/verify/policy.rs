@@ -6,9 +6,10 @@
 //! no policy switches it off.
 
 use super::devices::Devices;
-use crate::result::{CertifiedLevel, Check, Exportable, Known, Outcome, PolicyApplied, Rule};
+use super::requirement::{LONGEST_AGE_S, Level, PolicyError, Requirement, age};
+use crate::result::{Check, Exportable, Known, Outcome, PolicyApplied, Rule};
+use crate::time::UnixSeconds;
 use serde::{Deserialize, Serialize};
-use std::str::FromStr;
 
 const SOURCE: &str = "the policy of this appraisal";
 
@@ -53,12 +54,25 @@ const METHOD: Rule = Rule::documented(
     "the CSBR §6.2.7.4.2 method demanded is supported",
     SOURCE,
 );
+const VENDOR: Rule = Rule::documented(
+    "policy-vendors",
+    "the device is of a maker the policy takes",
+    SOURCE,
+);
+const MAX_AGE: Rule = Rule::documented(
+    "policy-max-age",
+    "the evidence is not older than the policy allows: by the time it carries, else by the nonce of this \
+     question",
+    SOURCE,
+);
 const FRESH: Rule = Rule::documented(
     "policy-fresh",
     "the evidence was made for this question, by its nonce",
     SOURCE,
 );
 
+/// How far ahead of ours a device's clock may be, in seconds.
+const CLOCK_SKEW_S: u64 = 300;
 /// What a CA demands. As a file: this structure in JSON or TOML, every member but `version` and
 /// `name` optional.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +97,9 @@ pub struct Policy {
     /// Formats taken, by their stable names; empty takes any.
     #[serde(default)]
     pub formats: Vec<String>,
+    /// Makers taken, as results name them; empty takes any.
+    #[serde(default)]
+    pub vendors: Vec<String>,
     /// Certified levels demanded, for example `140-2:2`; one of them is enough.
     #[serde(default)]
     pub certified: Vec<Level>,
@@ -92,6 +109,10 @@ pub struct Policy {
     /// Whether a nonce must have been checked.
     #[serde(default)]
     pub fresh: bool,
+    /// How old evidence may be, in seconds, by the time it carries. Evidence without a time is young
+    /// enough only if it carries the nonce of this question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_s: Option<u64>,
     /// Weaknesses that refuse beyond the disqualifying ones, by id.
     #[serde(default)]
     pub refuse_weaknesses: Vec<String>,
@@ -106,99 +127,6 @@ fn yes() -> bool {
 
 fn kept() -> Vec<Exportable> {
     vec![Exportable::Never, Exportable::Recoverable]
-}
-
-/// A certified level, written `140-2:2`, `140-3:2` or `cc:4`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Level(pub CertifiedLevel);
-
-impl From<Level> for String {
-    fn from(l: Level) -> Self {
-        l.0.to_string()
-    }
-}
-
-impl TryFrom<String> for Level {
-    type Error = PolicyError;
-    fn try_from(text: String) -> Result<Self, PolicyError> {
-        let bad = || PolicyError::Level(text.clone());
-        let (standard, level) = text.split_once(':').ok_or_else(bad)?;
-        let level: u8 = level.parse().map_err(|_| bad())?;
-        let range = match standard {
-            "140-2" | "140-3" => 1..=4,
-            "cc" => 1..=7,
-            _ => return Err(bad()),
-        };
-        if !range.contains(&level) {
-            return Err(bad());
-        }
-        Ok(Self(CertifiedLevel {
-            standard: standard.to_owned(),
-            level,
-        }))
-    }
-}
-
-/// A policy or requirement that cannot be applied. Retrying cannot help.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// Not a requirement.
-    #[error(
-        "\"{0}\" is no requirement; there are sign-only, not-recoverable, serial=…, fips=140-2:2, method=2, format=…, fresh"
-    )]
-    Requirement(String),
-    /// Not a certified level.
-    #[error("\"{0}\" is no certified level; write 140-2:2, 140-3:2 or cc:4")]
-    Level(String),
-    /// Not a policy.
-    #[error("policy: {0}")]
-    Malformed(String),
-    /// A version that is not known.
-    #[error("policy version {0} is not known; this build reads version 1")]
-    Version(u8),
-}
-
-/// One requirement, as `--require` takes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Requirement {
-    /// `sign-only`.
-    SignOnly,
-    /// `not-recoverable`: export is `never`.
-    NotRecoverable,
-    /// `serial=…`.
-    Serial(String),
-    /// `fips=140-2:2`, also `140-3:…` and `cc:…`.
-    Certified(Level),
-    /// `method=2`.
-    Method(u8),
-    /// `format=…`.
-    Format(String),
-    /// `fresh`.
-    Fresh,
-}
-
-impl FromStr for Requirement {
-    type Err = PolicyError;
-    fn from_str(text: &str) -> Result<Self, PolicyError> {
-        let bad = || PolicyError::Requirement(text.to_owned());
-        Ok(match text.split_once('=') {
-            None => match text {
-                "sign-only" => Self::SignOnly,
-                "not-recoverable" => Self::NotRecoverable,
-                "fresh" => Self::Fresh,
-                _ => return Err(bad()),
-            },
-            Some(("serial", v)) if !v.is_empty() => Self::Serial(v.to_owned()),
-            Some(("fips" | "certified", v)) => Self::Certified(Level::try_from(v.to_owned())?),
-            Some(("method", v)) => match v.parse() {
-                Ok(n @ 1..=7) => Self::Method(n),
-                _ => return Err(bad()),
-            },
-            Some(("format", v)) if !v.is_empty() => Self::Format(v.to_owned()),
-            Some(_) => return Err(bad()),
-        })
-    }
 }
 
 impl Default for Policy {
@@ -219,9 +147,11 @@ impl Policy {
             sign_only: false,
             serial: Vec::new(),
             formats: Vec::new(),
+            vendors: Vec::new(),
             certified: Vec::new(),
             methods: Vec::new(),
             fresh: false,
+            max_age_s: None,
             refuse_weaknesses: Vec::new(),
             required: Vec::new(),
         }
@@ -248,6 +178,13 @@ impl Policy {
         if let Some(n) = self.methods.iter().find(|n| !(1..=7).contains(*n)) {
             return Err(PolicyError::Malformed(format!("there is no method {n}")));
         }
+        if self
+            .max_age_s
+            .is_some_and(|s| !(1..=LONGEST_AGE_S).contains(&s))
+        {
+            let text = format!("max-age-s must be 1 to {LONGEST_AGE_S}");
+            return Err(PolicyError::Malformed(text));
+        }
         if self.exportable.is_empty() || self.exportable.contains(&Exportable::Unknown) {
             let text = "exportable must list what is allowed, and cannot list unknown";
             return Err(PolicyError::Malformed(text.to_owned()));
@@ -264,6 +201,10 @@ impl Policy {
                 self.exportable.retain(|e| *e == Exportable::Never);
             }
             Requirement::Fresh => self.fresh = true,
+            // The shorter of two ages.
+            Requirement::MaxAge(s) => {
+                self.max_age_s = Some(self.max_age_s.map_or(s, |had| had.min(s)));
+            }
             Requirement::Method(n) if self.methods.contains(&n) => {}
             Requirement::Method(n) => self.methods.push(n),
             // A list means "one of these": a further demand stands beside it, it does not widen it.
@@ -282,6 +223,13 @@ impl Policy {
     fn format_lists(&self) -> Vec<Vec<String>> {
         lists(&self.formats, &self.required, |r| match r {
             Requirement::Format(f) => Some(f.clone()),
+            _ => None,
+        })
+    }
+
+    fn vendor_lists(&self) -> Vec<Vec<String>> {
+        lists(&self.vendors, &self.required, |r| match r {
+            Requirement::Vendor(v) => Some(v.clone()),
             _ => None,
         })
     }
@@ -315,6 +263,11 @@ impl Policy {
                 .iter()
                 .map(|l| format!("format={}", list(l))),
         );
+        demands.extend(
+            self.vendor_lists()
+                .iter()
+                .map(|l| format!("vendor={}", list(l))),
+        );
         demands.extend(self.levels().iter().map(|l| {
             let levels: Vec<_> = l.iter().map(|l| l.0.to_string()).collect();
             format!("fips={}", list(&levels))
@@ -323,6 +276,7 @@ impl Policy {
         if self.fresh {
             demands.push("fresh".to_owned());
         }
+        demands.extend(self.max_age_s.map(|s| format!("max-age={}", age(s))));
         if !self.refuse_weaknesses.is_empty() {
             demands.push(format!("not {}", self.refuse_weaknesses.join(", not ")));
         }
@@ -332,8 +286,8 @@ impl Policy {
         }
     }
 
-    /// The policy's own checks on what was found.
-    pub(super) fn judge(&self, found: &Devices, supports: &[u8]) -> Vec<Check> {
+    /// The policy's own checks on what was found, at this moment.
+    pub(crate) fn judge(&self, found: &Devices, supports: &[u8], at: UnixSeconds) -> Vec<Check> {
         let facts = &found.facts;
         let mut out = vec![known(&GENUINE, facts.genuine)];
         if self.generated_in_device {
@@ -371,6 +325,13 @@ impl Policy {
                 FORMAT.check(all, found.formats.join(", "))
             });
         }
+        for taken in self.vendor_lists() {
+            let words = taken.join(" or ");
+            out.push(match &facts.vendor {
+                None => VENDOR.outcome(Outcome::Unknown, format!("not known; wanted: {words}")),
+                Some(v) => VENDOR.check(taken.contains(v), format!("{v}; wanted: {words}")),
+            });
+        }
         for wanted in self.levels() {
             out.push(certified(&wanted, found));
         }
@@ -389,12 +350,11 @@ impl Policy {
                 },
             ));
         }
+        if let Some(most) = self.max_age_s {
+            out.push(max_age(found, most, at));
+        }
         if self.fresh {
-            let checks = || {
-                let all = found.checks.iter();
-                all.filter(|c| c.name == super::format::FRESHNESS)
-            };
-            let fresh = checks().next().is_some() && checks().all(|c| c.outcome == Outcome::Pass);
+            let fresh = is_fresh(found);
             out.push(FRESH.outcome(
                 if fresh {
                     Outcome::Pass
@@ -424,6 +384,40 @@ impl Policy {
         } else {
             WEAKNESS.check(false, refusing.join("; "))
         }
+    }
+}
+
+/// Whether all evidence carries the nonce that was given.
+fn is_fresh(found: &Devices) -> bool {
+    let checks = || {
+        let all = found.checks.iter();
+        all.filter(|c| c.name == super::format::FRESHNESS)
+    };
+    checks().next().is_some() && checks().all(|c| c.outcome == Outcome::Pass)
+}
+
+/// Says what is known of the age: a time the evidence carries, or a nonce of this very question.
+fn max_age(found: &Devices, most: u64, at: UnixSeconds) -> Check {
+    let most_text = age(most);
+    match found.facts.evidence_time {
+        // A clock that is ahead would make any evidence young.
+        Some(made) if made.since(at) > CLOCK_SKEW_S => {
+            MAX_AGE.check(false, format!("made {made}, which is after now, {at}"))
+        }
+        Some(made) => MAX_AGE.check(
+            at.since(made) <= most,
+            format!("made {made}, now {at}; allowed: {most_text}"),
+        ),
+        None if is_fresh(found) => MAX_AGE.check(
+            true,
+            "it carries no time; its nonce is the one of this question",
+        ),
+        None => MAX_AGE.outcome(
+            Outcome::Unknown,
+            format!(
+                "it carries no proved time, and no nonce of this question; allowed: {most_text}"
+            ),
+        ),
     }
 }
 

@@ -115,7 +115,7 @@ pub fn verify(question: &Question<'_>) -> AttestationResult {
     let mut unused = pool.unused(&devices.used, own);
     name_anchors(&mut unused, &pool, question.anchors);
     let supports = methods(&checks, &devices);
-    checks.extend(question.policy.judge(&devices, &supports));
+    checks.extend(question.policy.judge(&devices, &supports, question.at));
     let verdict = Verdict::over(&checks);
     AttestationResult {
         version: RESULT_VERSION,

@@ -172,6 +172,11 @@ fn requirements_tighten_and_never_widen() {
     assert_eq!(with(&["not-recoverable", "sign-only"]), Verdict::Accept);
     assert_eq!(with(&["fips=140-2:1"]), Verdict::Unverifiable);
     assert_eq!(with(&["fresh"]), Verdict::Unverifiable);
+    assert_eq!(with(&["vendor=Yubico"]), Verdict::Accept);
+    assert_eq!(with(&["vendor=yubico"]), Verdict::Reject);
+    assert_eq!(with(&["vendor=Yubico", "vendor=Entrust"]), Verdict::Reject);
+    // It carries no time, and no nonce was given: its age is not known.
+    assert_eq!(with(&["max-age=36500d"]), Verdict::Unverifiable);
     for bad in [
         "",
         "sign-only=",
@@ -180,10 +185,40 @@ fn requirements_tighten_and_never_widen() {
         "method=8",
         "fips=140-2",
         "fips=140-2:5",
+        "vendor=",
+        "max-age=",
+        "max-age=d",
+        "max-age=0d",
+        "max-age=+1d",
+        "max-age=1y",
+        "max-age=36501d",
+        "max-age=99999999999999999999s",
         "x",
     ] {
         assert!(bad.parse::<Requirement>().is_err(), "{bad}");
     }
+}
+
+#[test]
+fn of_a_list_one_is_enough_and_of_two_ages_the_shorter_holds() {
+    let e = YubiHsm2::default();
+    let mut policy = Policy::origin();
+    policy.vendors = vec!["Entrust".to_owned(), "Yubico".to_owned()];
+    let r = ask(&e, &e.files(), &policy);
+    assert_eq!(outcome(&r, "policy-vendors"), Outcome::Pass);
+    // What is not proved is no maker.
+    let r = ask(&e, &e.files()[..1], &policy);
+    assert_eq!(outcome(&r, "policy-vendors"), Outcome::Unknown);
+    let policy = ["max-age=2d", "max-age=90m", "max-age=1d"]
+        .iter()
+        .map(|r| r.parse().unwrap())
+        .fold(policy, Policy::require);
+    let said = ask(&e, &e.files(), &policy).policy.unwrap().demands;
+    assert!(said.contains(&"max-age=90m".to_owned()), "{said:?}");
+    assert!(
+        said.contains(&"vendor=Entrust or Yubico".to_owned()),
+        "{said:?}"
+    );
 }
 
 #[test]

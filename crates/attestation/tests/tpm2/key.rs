@@ -117,6 +117,18 @@ fn wrong_signatures_are_refused() {
 }
 
 #[test]
+fn without_a_time_the_nonce_says_that_it_is_young() {
+    let t = Tpm2::default();
+    let mut ask = ask(&t);
+    ask.require = vec!["max-age=1d"];
+    undecided_by(&ask.about(&t.files()), "policy-max-age");
+    ask.nonce = Some(t.extra_data.clone());
+    accepted(&ask.about(&t.files()));
+    ask.nonce = Some(b"another".to_vec());
+    refused_by(&ask.about(&t.files()), "freshness");
+}
+
+#[test]
 fn the_nonce_is_extra_data() {
     let t = Tpm2::default();
     let mut ask = ask(&t);

@@ -82,6 +82,27 @@ impl Client {
         self.post(&of(tenant, &format!("/keys/{key}/appraise")), &json!({}))
     }
 
+    /// Adds a vendor's evidence to a key; it is appraised first.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub fn add_evidence(
+        &self,
+        tenant: &TenantName,
+        key: KeyId,
+        evidence: &dto::Evidence,
+    ) -> Result<Value> {
+        self.post(&of(tenant, &format!("/keys/{key}/evidence")), evidence)
+    }
+
+    /// The evidence kept for a key.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub fn evidence(&self, tenant: &TenantName, key: KeyId) -> Result<Value> {
+        self.get(&of(tenant, &format!("/keys/{key}/evidence")))
+    }
+
     /// A CSR with statement and evidence, for a CA without a connector.
     ///
     /// # Errors

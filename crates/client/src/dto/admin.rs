@@ -1,5 +1,6 @@
 //! What people who set things up send.
 
+use super::Base64;
 use countersign_core::HashAlgorithm;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -108,12 +109,34 @@ pub struct Member {
 }
 
 /// A tenant's rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Software keys may be certified and sign.
     pub allow_software: bool,
     /// Administration wants a second factor.
     pub require_mfa: bool,
+    /// What an order's evidence must show beyond `origin`; absent leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Vec<String>>,
+}
+
+/// Evidence of a key.
+#[derive(Debug, Clone, Serialize)]
+pub struct Evidence {
+    /// The files.
+    pub files: Vec<EvidenceFile>,
+    /// The nonce it was made for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Base64>,
+}
+
+/// A file as its vendor's tool wrote it.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvidenceFile {
+    /// Its name, for reports.
+    pub name: String,
+    /// Its bytes.
+    pub content: Base64,
 }
 
 /// Who a certificate is for.

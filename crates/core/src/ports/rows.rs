@@ -16,13 +16,17 @@ pub const OPERATOR_REALM: TenantId = TenantId(Uuid::nil());
 pub const OPERATOR_REALM_NAME: &str = "operator";
 
 /// A tenant's own rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TenantPolicy {
     /// Keys in software tokens may be certified (by a CA that says so too) and sign.
     pub allow_software: bool,
     /// Admin actions want MFA in the token (`amr`/`acr`). On by default.
     pub require_mfa: bool,
+    /// What an order's evidence must show beyond `origin`, in the words of the attestation crate's
+    /// `Requirement`. Where any stands here, it is demanded of every key; else of keys in hardware.
+    #[serde(default)]
+    pub evidence: Vec<String>,
 }
 
 impl Default for TenantPolicy {
@@ -30,6 +34,7 @@ impl Default for TenantPolicy {
         Self {
             allow_software: false,
             require_mfa: true,
+            evidence: Vec::new(),
         }
     }
 }
@@ -155,6 +160,42 @@ pub struct KeyRow {
     pub appraisal: Option<String>,
     /// When.
     pub created: Micros,
+}
+
+/// One file of a key's evidence, as its vendor's tool wrote it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EvidenceFile {
+    /// Its name, for reports.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// SHA-256 of them.
+    pub sha256: [u8; 32],
+}
+
+impl std::fmt::Debug for EvidenceFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EvidenceFile({}, {} bytes)", self.name, self.bytes.len())
+    }
+}
+
+/// The evidence of a key that was accepted last. Older evidence is replaced: the tenant's log has the
+/// hashes of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceRow {
+    /// Whose.
+    pub tenant: TenantId,
+    /// For which key.
+    pub key: KeyId,
+    /// The files, in the order given.
+    pub files: Vec<EvidenceFile>,
+    /// The nonce it was made for, if it was made for one.
+    pub nonce: Option<Vec<u8>>,
+    /// What the appraisal gave, as the attestation crate's JSON: the exact text that the log has the
+    /// hash of.
+    pub result: String,
+    /// When it was appraised.
+    pub appraised: Micros,
 }
 
 /// An installed certificate with its chain.

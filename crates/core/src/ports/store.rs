@@ -12,9 +12,9 @@
 use super::hsm::TokenFacts;
 use super::revocation::{CertificateStatus, StatusRow, StatusStore};
 use super::rows::{
-    CertificateRow, ClaimKey, ClaimRow, ClaimState, GrantRow, IssuerRow, KeyRow, LeafRow, LogHead,
-    LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, Role, ServiceKeyRow, SignerRow,
-    SubtreeRow, TenantPolicy, TenantRow,
+    CertificateRow, ClaimKey, ClaimRow, ClaimState, EvidenceRow, GrantRow, IssuerRow, KeyRow,
+    LeafRow, LogHead, LogKind, MemberRow, NodeRow, OpenAuthorisation, OrderRow, Role,
+    ServiceKeyRow, SignerRow, SubtreeRow, TenantPolicy, TenantRow,
 };
 use crate::{
     GrantId, KeyId, KeyState, LogId, Micros, NodeId, OrderId, SignerLabel, TenantId, TenantName,
@@ -92,6 +92,8 @@ pub enum Effect {
     },
     /// A key's appraisal, JSON.
     SetAppraisal(TenantId, KeyId, String),
+    /// A key's evidence, in place of what was there; no such key is a conflict.
+    PutEvidence(Box<EvidenceRow>),
     /// A certificate for a key; the newest installed is the one used.
     InstallCertificate(CertificateRow),
     /// The certificate in use of a key is looked up in a list from now on; the issuing CA's certificate
@@ -135,6 +137,7 @@ impl Effect {
             Self::AddMember(row) | Self::RemoveMember(row) => row.tenant,
             Self::CreateSigner(row) => row.tenant,
             Self::CreateKey { row, .. } => row.tenant,
+            Self::PutEvidence(row) => row.tenant,
             Self::InstallCertificate(row) => row.tenant,
             Self::SetCertificateStatus { row, .. } => row.tenant,
             Self::PutGrant(row) => row.tenant,
@@ -341,7 +344,7 @@ pub trait TenantStore: Send + Sync + 'static {
     async fn all_grants(&self, tenant: TenantId) -> Read<Vec<GrantRow>>;
 }
 
-/// Signers, keys, certificates, orders.
+/// Signers, keys, evidence, certificates, orders.
 #[async_trait]
 pub trait KeyStore: Send + Sync + 'static {
     /// One signer.
@@ -364,6 +367,8 @@ pub trait KeyStore: Send + Sync + 'static {
     async fn keys_of(&self, tenant: TenantId, signer: &SignerLabel) -> Read<Vec<KeyRow>>;
     /// All keys, newest first.
     async fn keys(&self, tenant: TenantId) -> Read<Vec<KeyRow>>;
+    /// The evidence accepted for a key.
+    async fn evidence(&self, tenant: TenantId, key: KeyId) -> Read<Option<EvidenceRow>>;
     /// The newest certificate installed for a key.
     async fn certificate(&self, tenant: TenantId, key: KeyId) -> Read<Option<CertificateRow>>;
     /// The certificate installed for a key whose SHA-256 is this, replaced or not.

@@ -28,6 +28,7 @@ impl Config {
         all.extend(roots.map(|file| (FileOf::Settings, files::read_text(file).map(drop))));
         all.push((FileOf::Settings, self.telemetry.check_files()));
         all.push((FileOf::Settings, self.revocation.mirrors().map(drop)));
+        all.push((FileOf::Settings, self.attestation.anchors().map(drop)));
         if self.hsm.mode == WorkerMode::Connect {
             // What belongs to the workers is theirs to check: their user's files.
             return all;
@@ -61,7 +62,7 @@ pub enum FileOf {
     Secret,
     /// The service's own certificate and its key.
     Tls,
-    /// A CA's roots, telemetry, revocation lists.
+    /// A CA's roots, trust anchors, telemetry, revocation lists.
     Settings,
     /// A PKCS#11 module or its profile.
     Module,

@@ -187,6 +187,26 @@ fn a_production_ca_never_takes_software_keys() {
 }
 
 #[test]
+fn a_trust_anchor_is_read_when_the_configuration_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("root.pem");
+    let text = format!("{GOOD}\n[attestation]\ntrust_anchors = [\"root.pem\"]\n");
+    let config = || Config::parse(&folder.path().join("c.toml"), &text).unwrap();
+    assert_eq!(config().attestation.trust_anchors, [file.as_path()]);
+    let said = config().attestation.anchors().unwrap_err().to_string();
+    assert!(said.contains("root.pem"), "{said}");
+    std::fs::write(&file, "no certificate").unwrap();
+    let said = config().attestation.anchors().unwrap_err().to_string();
+    assert!(said.contains("neither a certificate nor"), "{said}");
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(&file, key.public_key_pem()).unwrap();
+    let anchors = config().attestation.anchors().unwrap();
+    assert_eq!(anchors.iter().filter(|a| a.is_extra()).count(), 1);
+    let p = problem(&format!("{GOOD}\n[attestation]\nanchors = []\n"));
+    assert!(p.contains("line 23: ") && p.contains("anchors"), "{p}");
+}
+
+#[test]
 fn two_cas_of_one_name_are_refused() {
     let p = problem(&format!(
         "{GOOD}\n[[cas]]\nname = \"demo\"\nurl = \"https://x\"\n"

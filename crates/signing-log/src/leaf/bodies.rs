@@ -211,6 +211,9 @@ bodies! {
         allow_software: bool,
         /// Whether administrators must have come with a second factor.
         require_mfa: bool,
+        /// What an order's evidence must show beyond `origin`, one demand each; absent if nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Vec<String>>,
     }
 
     /// A token was made for the tenant.
@@ -257,7 +260,24 @@ bodies! {
         log_origin: String,
     }
 
-    /// Evidence for a key was appraised.
+    /// Evidence for a key was appraised, accepted and kept.
+    EvidenceAdded = "evidence-added" {
+        /// For which key.
+        key: String,
+        /// The result's verdict.
+        result: String,
+        /// The formats it is of, by their stable names.
+        formats: Vec<String>,
+        /// SHA-256 of each input: the key's SubjectPublicKeyInfo, then each file.
+        evidence: Vec<HexHash>,
+        /// SHA-256 of the attestation result's JSON.
+        result_sha256: HexHash,
+        /// Commitment (label `detail`) to the files' names.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<Commitment>,
+    }
+
+    /// A key was appraised, with its evidence if there is any.
     KeyAppraised = "key-appraised" {
         /// Which key.
         key: String,
@@ -295,6 +315,10 @@ bodies! {
         csr_sha256: HexHash,
         /// SHA-256 of the service statement that went with it.
         statement_sha256: HexHash,
+        /// SHA-256 of each file of evidence that went with it, in the request or beside it; absent if
+        /// there was none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Vec<HexHash>>,
     }
 
     /// A certificate came back and was refused.

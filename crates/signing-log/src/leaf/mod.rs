@@ -131,6 +131,7 @@ impl Leaf {
             (LABEL_SUBJECT, LeafBody::MemberRemoved(m)) => Some(m.subject),
             (LABEL_DETAIL, LeafBody::Denied(d)) => d.detail,
             (LABEL_DETAIL, LeafBody::ContentRefused(c)) => c.detail,
+            (LABEL_DETAIL, LeafBody::EvidenceAdded(e)) => e.detail,
             _ => None,
         }
     }

@@ -280,6 +280,7 @@ pub fn body(
         PolicySet::TYPE => PolicySet {
             allow_software: b[0],
             require_mfa: b[1],
+            evidence: b[2].then_some(list),
         }
         .into(),
         TokenCreated::TYPE => TokenCreated {
@@ -307,6 +308,15 @@ pub fn body(
             log_origin: t(4),
         }
         .into(),
+        EvidenceAdded::TYPE => EvidenceAdded {
+            key: t(0),
+            result: t(1),
+            evidence: h.iter().take(list.len()).copied().map(HexHash).collect(),
+            formats: list,
+            result_sha256: hash(0),
+            detail: b[0].then(|| c(0)),
+        }
+        .into(),
         KeyAppraised::TYPE => KeyAppraised {
             key: t(0),
             result: t(1),
@@ -327,6 +337,7 @@ pub fn body(
             ca: t(2),
             csr_sha256: hash(0),
             statement_sha256: hash(1),
+            evidence: b[0].then(|| h.iter().take(list.len()).copied().map(HexHash).collect()),
         }
         .into(),
         CertificateRefused::TYPE => CertificateRefused {

@@ -4,24 +4,29 @@
 //! [`Service::make_request`], it demands an appraised key, and what it returns carries statement and
 //! evidence in the same type.
 
+mod appraisal;
+mod evidence;
 mod orders;
+mod placing;
+#[cfg(test)]
+mod tests;
 mod waiting;
+
+pub(crate) use appraisal::{AT_ONCE, demands};
+pub use evidence::{EvidenceView, MAX_EVIDENCE_BYTES, MAX_EVIDENCE_FILES, NewEvidence};
 
 use crate::actor::Actor;
 use crate::caller::Caller;
-use crate::denials::Refusal;
 use crate::use_key::KeyUse;
 use crate::{Service, SigningError};
-use countersign_attestation::bundle::{AttestationBundle, ID_AA_ATTESTATION};
-use countersign_attestation::result::{AttestationResult, Verdict};
-use countersign_attestation::software::{SoftwareKey, appraise_software};
-use countersign_attestation::statement::{
-    AttributeClaim, Device, Isolation, KeyStatement, LogAnchor, Order, StatementTbs,
-};
+use appraisal::{attributes, device};
+use countersign_attestation::bundle::ID_AA_ATTESTATION;
+use countersign_attestation::result::AttestationResult;
+use countersign_attestation::statement::{Isolation, KeyStatement, LogAnchor, Order, StatementTbs};
 use countersign_attestation::time::UnixSeconds;
 use countersign_core::ports::ca::{CertificateRequest, CertificateSubject};
 use countersign_core::ports::rows::{KeyRow, TenantRow};
-use countersign_core::ports::store::{Effect, Guard};
+use countersign_core::ports::store::Effect;
 use countersign_core::{IsolationClass, KeyEvent, KeyId, KeyState, OrderId, RequestId, TenantName};
 use countersign_signing_log::checkpoint::Checkpoint;
 use countersign_signing_log::commitment::HexHash;
@@ -31,6 +36,7 @@ use countersign_x509::asn1::Attribute;
 use countersign_x509::csr::CsrBuilder;
 use countersign_x509::key::PublicKey;
 use countersign_x509::name::Subject;
+use placing::place;
 use sha2::{Digest as _, Sha256};
 
 /// How long a statement is good for: long enough for a person at the CA.
@@ -54,9 +60,15 @@ pub(crate) struct Destination {
     pub nonce: Vec<u8>,
 }
 
+/// A request, and the hashes of the evidence in it and beside it.
+pub(crate) struct MadeRequest {
+    pub request: CertificateRequest,
+    pub evidence: Vec<HexHash>,
+}
+
 impl Service {
-    /// Appraises a key. For a key in a software token that is the tenant's policy and the key
-    /// checks; hardware keys need vendor evidence.
+    /// Appraises a key, by the evidence kept for it. For a key in a software token without any, that is
+    /// the tenant's policy and the key checks; a key in hardware needs vendor evidence.
     ///
     /// # Errors
     /// [`SigningError::Appraisal`] with reasons; the key stays `generated`.
@@ -84,30 +96,15 @@ impl Service {
         row: &KeyRow,
         rid: &RequestId,
     ) -> Result<AttestationResult, SigningError> {
-        let (device, attributes) = (device(row), attributes(row));
-        let key = SoftwareKey {
-            spki: &row.spki,
-            device: &device,
-            attributes: &attributes,
-        };
-        let result = appraise_software(&key, tenant.policy.allow_software, self.seconds()?);
-        if result.verdict != Verdict::Accept {
-            let names: Vec<_> = result.reasons().map(|c| c.name.as_ref()).collect();
-            self.log_appraisal(caller, row, &names.join(","), rid);
-            return Err(SigningError::Appraisal {
-                reasons: result
-                    .reasons()
-                    .map(|c| format!("{}: {} — {}", c.name, c.seen, c.rule))
-                    .collect(),
-            });
-        }
+        let (result, files) = self.appraise_kept(caller, tenant, row, None, rid).await?;
         if row.state == KeyState::Generated {
-            let json = serde_json::to_string(&result)
-                .map_err(|e| SigningError::Internal(e.to_string()))?;
+            let json = result_json(&result)?;
+            let mut evidence = vec![HexHash(Sha256::digest(&row.spki).into())];
+            evidence.extend(files.iter().map(|f| HexHash(f.sha256)));
             let leaf = KeyAppraised {
                 key: row.id.to_string(),
                 result: "accept".into(),
-                evidence: vec![HexHash(Sha256::digest(&row.spki).into())],
+                evidence,
                 statement: None,
             };
             self.move_key(
@@ -122,12 +119,6 @@ impl Service {
             .await?;
         }
         Ok(result)
-    }
-
-    /// A key that may not be certified: the reason belongs into the tenant's log (invariant 7).
-    fn log_appraisal(&self, caller: &Caller, row: &KeyRow, checks: &str, rid: &RequestId) {
-        let reason = format!("appraisal:{checks}");
-        self.refused(caller, Some(&row.signer), Refusal::Denied, &reason, rid);
     }
 
     /// The appraised key, appraising it first if that was not done yet. The appraisal is made anew
@@ -156,6 +147,10 @@ impl Service {
     }
 
     /// Makes CSR and statement. The CSR's own signature is a use of the key with a leaf of its own.
+    ///
+    /// This is the gate that nothing goes round: the key is appraised here, for this order, and what
+    /// was appraised is what goes out. All is decided on one version of the tenant, which the leaf's
+    /// guard compares.
     pub(crate) async fn make_request(
         &self,
         caller: &Caller,
@@ -164,8 +159,26 @@ impl Service {
         subject: &CertificateSubject,
         to: &Destination,
         rid: &RequestId,
-    ) -> Result<CertificateRequest, SigningError> {
+    ) -> Result<MadeRequest, SigningError> {
         let internal = |what: &str, e: String| SigningError::Internal(format!("{what}: {e}"));
+        self.check_history(tenant.id, row.id).await?;
+        // The tenant as it is now, after whatever the CA took its time for: still an admin, still a
+        // policy that lets this key have a certificate. The version first: whatever changes while we
+        // read makes the guard fail.
+        let tenant = self.still_admin(caller, tenant.id).await?;
+        let guard = tenant.guard();
+        let row = self
+            .store()
+            .key(tenant.id, row.id)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        if !matches!(row.state, KeyState::Appraised | KeyState::Active) {
+            return Err(SigningError::KeyNotActive { state: row.state });
+        }
+        let (_, files) = self
+            .appraise_kept(caller, &tenant, &row, Some(&to.nonce), rid)
+            .await?;
+
         let public_key = PublicKey::from_spki_der(&row.spki)
             .map_err(|e| internal("public key", e.to_string()))?;
         let builder = |attributes| CsrBuilder {
@@ -183,36 +196,17 @@ impl Service {
             .build()
             .map_err(|e| SigningError::invalid("subject", e.to_string()))?;
         let statement = self
-            .make_statement(tenant, row, &public_key, &bare.info_der, to)
+            .make_statement(&tenant, &row, &public_key, &bare.info_der, to)
             .await?;
-        let value = AttestationBundle::of_statement(&statement)
-            .encode()
+        let placed = place(&statement, &files)
             .map_err(|e| internal("attestation attribute", e.to_string()))?;
-        let csr = builder(vec![Attribute::single(ID_AA_ATTESTATION, value)])
+        let csr = builder(vec![Attribute::single(ID_AA_ATTESTATION, placed.value)])
             .build()
             .map_err(|e| internal("certificate request", e.to_string()))?;
-
-        self.check_history(tenant.id, row.id).await?;
-        // The tenant as it is now, after whatever the CA took its time for: still an admin, still a
-        // policy that lets this key have a certificate. The guard holds it until the leaf is written.
-        let current = self.still_admin(caller, tenant.id).await?;
-        let version = current.version;
-        let now = self
-            .store()
-            .key(tenant.id, row.id)
-            .await?
-            .ok_or(SigningError::NotFound)?;
-        software_allowed(&now, &current)?;
-        if !matches!(now.state, KeyState::Appraised | KeyState::Active) {
-            return Err(SigningError::KeyNotActive { state: now.state });
-        }
         let authorised = self
             .authorise(KeyUse {
-                key: &now,
-                guard: Guard {
-                    tenant: tenant.id,
-                    version,
-                },
+                key: &row,
+                guard,
                 purpose: Purpose::CertificateRequest,
                 content: ContentKind::CertificateRequest,
                 scheme: csr.scheme,
@@ -228,10 +222,13 @@ impl Service {
             .finish(&performed.signature)
             .map_err(|e| internal("certificate request", e.to_string()))?;
         self.settle(performed, None)?;
-        Ok(CertificateRequest {
-            csr: der,
-            statement,
-            evidence: Vec::new(),
+        Ok(MadeRequest {
+            request: CertificateRequest {
+                csr: der,
+                statement,
+                evidence: placed.beside,
+            },
+            evidence: files.iter().map(|f| HexHash(f.sha256)).collect(),
         })
     }
 
@@ -335,23 +332,7 @@ pub(crate) fn software_allowed(row: &KeyRow, tenant: &TenantRow) -> Result<(), S
     Ok(())
 }
 
-fn device(row: &KeyRow) -> Device {
-    Device {
-        software: row.facts.software,
-        manufacturer: row.facts.manufacturer.clone(),
-        model: row.facts.model.clone(),
-        serial: row.facts.serial.clone(),
-        firmware: row.facts.firmware.clone(),
-    }
-}
-
-fn attributes(row: &KeyRow) -> Vec<AttributeClaim> {
-    row.facts
-        .attributes
-        .iter()
-        .map(|a| AttributeClaim {
-            attribute: a.attribute.clone(),
-            seen: a.seen.clone(),
-        })
-        .collect()
+/// A result as it is kept and shown.
+fn result_json(result: &AttestationResult) -> Result<String, SigningError> {
+    serde_json::to_string(result).map_err(|e| SigningError::Internal(e.to_string()))
 }

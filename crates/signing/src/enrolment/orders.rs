@@ -2,7 +2,7 @@
 //! certificate that comes back.
 
 use super::waiting::FIRST;
-use super::{Destination, ExportedRequest, software_allowed};
+use super::{Destination, ExportedRequest, MadeRequest, software_allowed};
 use crate::actor::Actor;
 use crate::caller::Caller;
 use crate::revocation::follow;
@@ -10,7 +10,7 @@ use crate::sequencer::Submission;
 use crate::service_keys::random;
 use crate::tenants::{cut, tenant_draft, text};
 use crate::{Service, SigningError};
-use countersign_core::ports::ca::{CaError, CertificateRequest, CertificateSubject, OrderStep};
+use countersign_core::ports::ca::{CaError, CertificateSubject, OrderStep};
 use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, OrderState};
 use countersign_core::ports::store::Effect;
 use countersign_core::{KeyEvent, KeyId, OrderId, RequestId, TenantId, TenantName};
@@ -66,7 +66,7 @@ impl Service {
             },
             nonce,
         };
-        let request = self
+        let made = self
             .make_request(caller, &tenant, &row, &subject, &to, rid)
             .await?;
         let now = self.clock().now();
@@ -84,12 +84,12 @@ impl Service {
             updated: now,
             next_poll: None,
         };
-        self.record_request(caller, &mut order_row, &request, OrderState::Exported, rid)
+        self.record_request(caller, &mut order_row, &made, OrderState::Exported, rid)
             .await?;
         let expires = now.plus(Duration::from_secs(super::STATEMENT_LIFE_S));
         Ok(ExportedRequest {
             order,
-            request,
+            request: made.request,
             expires,
         })
     }
@@ -152,12 +152,12 @@ impl Service {
             order: opened.reference.clone(),
             nonce: opened.nonce,
         };
-        let request = self
+        let made = self
             .make_request(caller, &tenant, &row, &subject, &to, rid)
             .await?;
-        self.record_request(caller, &mut order, &request, OrderState::Submitted, rid)
+        self.record_request(caller, &mut order, &made, OrderState::Submitted, rid)
             .await?;
-        let step = match connector.submit(&opened.reference, &request).await {
+        let step = match connector.submit(&opened.reference, &made.request).await {
             Ok(s) => s,
             Err(e) => return Err(self.failed(Actor::Person(caller, rid), &mut order, e).await),
         };
@@ -338,10 +338,11 @@ impl Service {
         &self,
         caller: &Caller,
         order: &mut OrderRow,
-        request: &CertificateRequest,
+        made: &MadeRequest,
         state: OrderState,
         rid: &RequestId,
     ) -> Result<(), SigningError> {
+        let request = &made.request;
         order.csr = Some(request.csr.clone());
         order.statement = Some(request.statement.clone());
         order.state = state;
@@ -353,6 +354,7 @@ impl Service {
             ca: cut(&order.ca),
             csr_sha256: HexHash(Sha256::digest(&request.csr).into()),
             statement_sha256: HexHash(Sha256::digest(&request.statement).into()),
+            evidence: (!made.evidence.is_empty()).then(|| made.evidence.clone()),
         };
         let effect = Effect::PutOrder(Box::new(order.clone()));
         self.record(

@@ -4,8 +4,10 @@
 mod grants;
 mod identity;
 mod members;
+mod policy;
 
 pub use members::IssuerSpec;
+pub use policy::PolicyChange;
 
 use crate::caller::Caller;
 use crate::denials::Refusal;
@@ -19,8 +21,9 @@ use countersign_core::ports::rows::{
 use countersign_core::ports::store::{Effect, Guard};
 use countersign_core::text::disguises;
 use countersign_core::{RequestId, TenantId, TenantName};
-use countersign_signing_log::leaf::{LeafBody, LogOpened, PolicySet, TenantCreated, TokenCreated};
+use countersign_signing_log::leaf::{LeafBody, LogOpened, TenantCreated, TokenCreated};
 use members::{draft_issuer, draft_member, issuer_row};
+use policy::policy_set;
 use sha2::{Digest as _, Sha256};
 
 /// How often a change is tried again because the tenant changed under it.
@@ -39,6 +42,15 @@ pub struct NewTenant {
     pub issuer: Option<IssuerSpec>,
     /// Rules.
     pub policy: TenantPolicy,
+}
+
+/// What became of a write under a guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is durable.
+    Done,
+    /// The tenant changed meanwhile: nothing was written.
+    Stale,
 }
 
 impl Service {
@@ -82,6 +94,7 @@ impl Service {
         let policy = TenantPolicy {
             allow_software: false,
             require_mfa,
+            evidence: Vec::new(),
         };
         let member = MemberRow {
             tenant: OPERATOR_REALM,
@@ -205,36 +218,6 @@ impl Service {
             .ok_or(SigningError::NotFound)
     }
 
-    /// Sets a tenant's rules.
-    ///
-    /// # Errors
-    /// [`SigningError::Forbidden`], [`SigningError::MfaRequired`].
-    pub async fn set_policy(
-        &self,
-        caller: &Caller,
-        name: &TenantName,
-        policy: TenantPolicy,
-        rid: &RequestId,
-    ) -> Result<TenantRow, SigningError> {
-        let tenant = self.admin(caller, name, rid).await?;
-        let body = PolicySet {
-            allow_software: policy.allow_software,
-            require_mfa: policy.require_mfa,
-        };
-        self.change(
-            caller,
-            tenant.id,
-            LeafBody::PolicySet(body),
-            Effect::SetPolicy(tenant.id, policy),
-            rid,
-        )
-        .await?;
-        self.store()
-            .tenant(tenant.id)
-            .await?
-            .ok_or(SigningError::NotFound)
-    }
-
     /// The caller's own tenant, for reading.
     pub(crate) fn reader(
         &self,
@@ -349,6 +332,22 @@ impl Service {
         Ok(row)
     }
 
+    /// Writes under a guard and drops what was known of the tenant: whether it was written, or must be
+    /// decided again.
+    pub(crate) async fn commit_or_stale(
+        &self,
+        tenant: TenantId,
+        submission: Submission,
+    ) -> Result<Written, SigningError> {
+        let result = self.sequencer().write(submission).await;
+        self.snapshots().forget(tenant);
+        match result {
+            Ok(_) => Ok(Written::Done),
+            Err(Refused::Stale) => Ok(Written::Stale),
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Writes and drops what was known of the tenant.
     pub(crate) async fn commit(
         &self,
@@ -393,13 +392,9 @@ impl Service {
             LeafBody::TenantCreated(created),
             request(),
         ));
-        let set = PolicySet {
-            allow_software: policy.allow_software,
-            require_mfa: policy.require_mfa,
-        };
         submission
             .drafts
-            .push(tenant_draft(id, LeafBody::PolicySet(set), request()));
+            .push(tenant_draft(id, policy_set(&policy), request()));
         if let Some(t) = &token {
             let body = TokenCreated {
                 token: t.label.clone(),

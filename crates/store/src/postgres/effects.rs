@@ -49,6 +49,7 @@ pub(super) async fn apply(
         Effect::SetAppraisal(tenant, key, json) => {
             keys::set_appraisal(write, item, tenant, key, json).await
         }
+        Effect::PutEvidence(row) => keys::put_evidence(write, item, *row).await,
         Effect::InstallCertificate(row) => keys::install_certificate(write, item, row).await,
         Effect::PutGrant(row) => tenants::put_grant(write, item, row).await,
         Effect::RemoveGrant(tenant, grant) => {

@@ -6,7 +6,9 @@ use super::effects::{changed, conflict, stored, to_json};
 use super::errors::Stop;
 use super::keys::signer_must_exist;
 use super::{PostgresStore, sql};
-use crate::rows::{grant_row, issuer_kind_name, issuer_row, member_row, role, tenant_row};
+use crate::rows::{
+    evidence_policy, grant_row, issuer_kind_name, issuer_row, member_row, role, tenant_row,
+};
 use crate::sql::tenants as text;
 use async_trait::async_trait;
 use countersign_core::ports::hsm::TokenFacts;
@@ -106,7 +108,8 @@ pub(super) async fn create_tenant(
         .bind(row.policy.require_mfa)
         .bind(stored(row.version)?)
         .bind(row.token.as_ref().map(to_json).transpose()?)
-        .bind(row.created.0);
+        .bind(row.created.0)
+        .bind(demands(&row.policy)?);
     if write.execute(query).await? == 1 {
         return Ok(());
     }
@@ -129,8 +132,16 @@ pub(super) async fn set_policy(
 ) -> Result<(), Stop> {
     let query = by_tenant(text::SET_POLICY, tenant)
         .bind(policy.allow_software)
-        .bind(policy.require_mfa);
+        .bind(policy.require_mfa)
+        .bind(demands(&policy)?);
     write.execute(query).await.map(drop)
+}
+
+/// What is demanded of evidence, JSON; NULL for nothing.
+fn demands(policy: &TenantPolicy) -> Result<Option<String>, Stop> {
+    evidence_policy(policy)
+        .map(|words| to_json(&words))
+        .transpose()
 }
 
 pub(super) async fn set_token(

@@ -3,7 +3,10 @@
 use super::{PostgresStore, Settings, commit, flush, keys, log, revocation, tenants};
 use countersign_testkit::postgres::{Database, Postgres};
 
-const SCHEMA: &str = include_str!("../../../../migrations/postgres/0001_schema.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../../../../migrations/postgres/0001_schema.sql"),
+    include_str!("../../../../migrations/postgres/0002_evidence.sql"),
+);
 
 /// All that say themselves for whom they act.
 fn acting() -> Vec<(&'static str, &'static str)> {

@@ -1,4 +1,4 @@
-//! Signers, keys, certificates, orders.
+//! Signers, keys, evidence, certificates, orders.
 
 super::statements! {
     SIGNER = "SELECT tenant_id, label, algorithm, created FROM signers \
@@ -22,6 +22,15 @@ super::statements! {
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING";
     SET_KEY_STATE = "UPDATE keys SET state = $4 WHERE tenant_id = $1 AND key_id = $2 AND state = $3";
     SET_APPRAISAL = "UPDATE keys SET appraisal = $3 WHERE tenant_id = $1 AND key_id = $2";
+
+    EVIDENCE = "SELECT tenant_id, key_id, files, contents, nonce, result, appraised FROM evidence \
+        WHERE tenant_id = $1 AND key_id = $2";
+    PUT_EVIDENCE = "INSERT INTO evidence \
+        (tenant_id, key_id, files, contents, nonce, result, appraised) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7) \
+        ON CONFLICT (tenant_id, key_id) DO UPDATE SET files = excluded.files, \
+        contents = excluded.contents, nonce = excluded.nonce, result = excluded.result, \
+        appraised = excluded.appraised";
 
     CERTIFICATE = "SELECT tenant_id, key_id, sha256, chain, not_before, not_after, serial, installed \
         FROM certificates WHERE tenant_id = $1 AND key_id = $2 \

@@ -1,19 +1,20 @@
 //! Tenants, issuers, members, grants.
 
 super::statements! {
-    TENANT_BY_ID = "SELECT tenant_id, name, allow_software, require_mfa, version, token_facts, created \
-        FROM tenants WHERE tenant_id = $1";
+    TENANT_BY_ID = "SELECT tenant_id, name, allow_software, require_mfa, version, token_facts, created, \
+        evidence_policy FROM tenants WHERE tenant_id = $1";
     /// The one way from a name to a tenant: what else is asked carries the id found here.
-    TENANT_BY_NAME = "SELECT tenant_id, name, allow_software, require_mfa, version, token_facts, created \
-        FROM tenants WHERE name = $1";
+    TENANT_BY_NAME = "SELECT tenant_id, name, allow_software, require_mfa, version, token_facts, created, \
+        evidence_policy FROM tenants WHERE name = $1";
     /// The operator's list.
-    TENANTS = "SELECT tenant_id, name, allow_software, require_mfa, version, token_facts, created \
-        FROM tenants WHERE name > $1 AND tenant_id <> $2 ORDER BY name LIMIT $3";
+    TENANTS = "SELECT tenant_id, name, allow_software, require_mfa, version, token_facts, created, \
+        evidence_policy FROM tenants WHERE name > $1 AND tenant_id <> $2 ORDER BY name LIMIT $3";
     INSERT_TENANT = "INSERT INTO tenants \
-        (tenant_id, name, allow_software, require_mfa, version, token_facts, created) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+        (tenant_id, name, allow_software, require_mfa, version, token_facts, created, evidence_policy) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
     BUMP = "UPDATE tenants SET version = version + 1 WHERE tenant_id = $1";
-    SET_POLICY = "UPDATE tenants SET allow_software = $2, require_mfa = $3 WHERE tenant_id = $1";
+    SET_POLICY = "UPDATE tenants SET allow_software = $2, require_mfa = $3, evidence_policy = $4 \
+        WHERE tenant_id = $1";
     /// The same token may be told twice (a crash in between), another one not.
     SET_TOKEN = "UPDATE tenants SET token_facts = $2 \
         WHERE tenant_id = $1 AND (token_facts IS NULL OR token_facts = $2)";

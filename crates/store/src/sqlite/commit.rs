@@ -163,6 +163,10 @@ async fn apply_effect(
             tenants::bump(write, item, tenant).await?;
             keys::set_appraisal(write, item, tenant, key, json).await
         }
+        Effect::PutEvidence(row) => {
+            tenants::bump(write, item, row.tenant).await?;
+            keys::put_evidence(write, item, *row).await
+        }
         Effect::InstallCertificate(row) => {
             tenants::bump(write, item, row.tenant).await?;
             keys::install_certificate(write, item, row).await

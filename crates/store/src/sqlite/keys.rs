@@ -1,14 +1,16 @@
-//! Signers, keys, certificates, orders.
+//! Signers, keys, evidence, certificates, orders.
 
 use super::SqliteStore;
 use super::errors::Stop;
 use super::tenants::{by_tenant, changed, conflict, to_json};
 use super::writer::Write;
 use crate::consistent::room_for_key;
-use crate::rows::{certificate_row, key_row, order_row, order_state_name, signer_row};
+use crate::rows::{
+    certificate_row, evidence_row, key_row, named_files, order_row, order_state_name, signer_row,
+};
 use crate::sql::keys as text;
 use async_trait::async_trait;
-use countersign_core::ports::rows::{CertificateRow, KeyRow, OrderRow, SignerRow};
+use countersign_core::ports::rows::{CertificateRow, EvidenceRow, KeyRow, OrderRow, SignerRow};
 use countersign_core::ports::store::{KeyStore, Read};
 use countersign_core::{KeyId, KeyState, OrderId, SignerLabel, TenantId};
 
@@ -49,6 +51,11 @@ impl KeyStore for SqliteStore {
     async fn keys(&self, tenant: TenantId) -> Read<Vec<KeyRow>> {
         self.read("keys", by_tenant(text::KEYS, tenant), key_row)
             .await
+    }
+
+    async fn evidence(&self, tenant: TenantId, key: KeyId) -> Read<Option<EvidenceRow>> {
+        let query = by_tenant(text::EVIDENCE, tenant).bind(key.as_bytes().to_vec());
+        self.read_one("evidence", query, evidence_row).await
     }
 
     async fn certificate(&self, tenant: TenantId, key: KeyId) -> Read<Option<CertificateRow>> {
@@ -175,6 +182,24 @@ pub(super) async fn set_appraisal(
         .bind(json);
     let rows = write.execute(query).await?;
     changed(rows, item, || format!("there is no key {key}"))
+}
+
+pub(super) async fn put_evidence(
+    write: &mut Write<'_>,
+    item: usize,
+    row: EvidenceRow,
+) -> Result<(), Stop> {
+    key_state(write, item, row.tenant, row.key).await?;
+    let files = to_json(&named_files(&row.files))?;
+    let contents: Vec<Vec<u8>> = row.files.into_iter().map(|f| f.bytes).collect();
+    let query = by_tenant(text::PUT_EVIDENCE, row.tenant)
+        .bind(row.key.as_bytes().to_vec())
+        .bind(files)
+        .bind(pack_chain(&contents))
+        .bind(row.nonce)
+        .bind(row.result)
+        .bind(row.appraised.0);
+    write.execute(query).await.map(drop)
 }
 
 pub(super) async fn install_certificate(

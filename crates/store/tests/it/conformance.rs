@@ -38,6 +38,37 @@ on_both! {
     a_list_is_claimed_once_and_never_goes_back
     certificates_are_walked_in_the_order_of_their_ends
     submitted_orders_wait_for_one_node
+    evidence_is_kept_to_the_byte_and_replaced
+}
+
+async fn evidence_is_kept_to_the_byte_and_replaced<E: Empty>() {
+    let mut db = E::empty().await;
+    let node = NodeId::new();
+    let [acme, bolt] = ["acme", "bolt"].map(Everything::named);
+    for it in [&acme, &bolt] {
+        it.create(&**db.store(), node).await;
+    }
+    let first = acme.evidence(&["one", "two", "one"]);
+    let second = EvidenceRow {
+        nonce: Some(vec![0, 7]),
+        result: "{}".to_owned(),
+        appraised: Micros(NOW.0 + 1),
+        ..acme.evidence(&["three"])
+    };
+    for row in [first, second] {
+        let of = |it: &Everything| (it.id(), it.key.id);
+        let effect = Effect::PutEvidence(Box::new(row.clone()));
+        commit(&**db.store(), node, effects([effect]))
+            .await
+            .unwrap();
+        db = db.reopen().await;
+        let s = db.store();
+        let (tenant, key) = of(&acme);
+        assert_eq!(s.evidence(tenant, key).await.unwrap(), Some(row));
+        for (tenant, key) in [of(&bolt), (bolt.id(), key), (tenant, bolt.key.id)] {
+            assert_eq!(s.evidence(tenant, key).await.unwrap(), None);
+        }
+    }
 }
 
 async fn everything_written_is_read_back_after_reopening<E: Empty>() {
@@ -412,6 +443,7 @@ async fn effects_move_the_version_on<E: Empty>() {
     let policy = TenantPolicy {
         allow_software: true,
         require_mfa: false,
+        evidence: vec!["sign-only".to_owned(), "vendor=Yubico".to_owned()],
     };
     let mut issuer = it.issuer.clone();
     issuer.kind = IssuerKind::Pipelines;
@@ -420,10 +452,11 @@ async fn effects_move_the_version_on<E: Empty>() {
     order.state = OrderState::Refused;
     order.problem = Some("naked".to_owned());
     let steps = [
-        (1, Effect::SetPolicy(id, policy)),
+        (1, Effect::SetPolicy(id, policy.clone())),
         (1, Effect::SetToken(id, token_facts())),
         (1, Effect::PutIssuer(issuer.clone())),
         (1, Effect::SetAppraisal(id, it.key.id, "{}".to_owned())),
+        (1, Effect::PutEvidence(Box::new(it.evidence(&["one"])))),
         (0, Effect::PutOrder(Box::new(order.clone()))),
         (1, Effect::RemoveMember(it.member.clone())),
         (1, Effect::RemoveGrant(id, it.grant.id)),
@@ -706,6 +739,13 @@ async fn effects_conflict_by_name<E: Empty>() {
         ),
         (
             state(unknown_key, KeyState::Suspended),
+            format!("there is no key {unknown_key}"),
+        ),
+        (
+            Effect::PutEvidence(Box::new(EvidenceRow {
+                key: unknown_key,
+                ..it.evidence(&["one"])
+            })),
             format!("there is no key {unknown_key}"),
         ),
         (

@@ -71,6 +71,8 @@ async fn two_tenants<E: Empty>(case: Case) {
             ..Commit::default()
         };
         commit(store, node, flush).await.unwrap();
+        let evidence = Effect::PutEvidence(Box::new(it.evidence(&["mine"])));
+        commit(store, node, effects([evidence])).await.unwrap();
     }
     let before = picture(store, &both).await;
     for (owner, asker) in [(0, 1), (1, 0)] {
@@ -157,6 +159,7 @@ async fn reads_nothing(
     let key = owner.key.id;
     assert_eq!(s.key(me, key).await.unwrap(), None);
     assert_eq!(s.certificate(me, key).await.unwrap(), None);
+    assert_eq!(s.evidence(me, key).await.unwrap(), None);
     assert_eq!(s.order(me, owner.order.id).await.unwrap(), None);
     assert_eq!(s.orders_of(me, key).await.unwrap(), []);
     for log in [LogId::from(owner.id()), LogId::from(key)] {
@@ -218,6 +221,8 @@ async fn writes_nothing(s: &impl Store, node: NodeId, owner: &Everything, asker:
     own_key_order.key = asker.key.id;
     let mut certificate = owner.certificate.clone();
     certificate.tenant = me;
+    let mut evidence = owner.evidence(&["theirs"]);
+    evidence.tenant = me;
     let mut key_row = owner.key.clone();
     key_row.tenant = me;
     let mut grant = owner.grant.clone();
@@ -230,6 +235,7 @@ async fn writes_nothing(s: &impl Store, node: NodeId, owner: &Everything, asker:
             to: KeyState::Compromised,
         },
         Effect::SetAppraisal(me, key, "{}".to_owned()),
+        Effect::PutEvidence(Box::new(evidence)),
         Effect::InstallCertificate(certificate),
         Effect::PutOrder(Box::new(order)),
         Effect::PutOrder(Box::new(own_key_order)),
@@ -257,6 +263,7 @@ async fn picture(s: &impl Store, both: &[Everything]) -> String {
             s.keys(id).await.unwrap(),
             s.orders_of(id, it.key.id).await.unwrap(),
             s.certificate(id, it.key.id).await.unwrap(),
+            s.evidence(id, it.key.id).await.unwrap(),
             s.all_grants(id).await.unwrap(),
             s.members(id).await.unwrap(),
             s.issuers(id).await.unwrap(),

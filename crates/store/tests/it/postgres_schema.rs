@@ -5,7 +5,10 @@ use crate::databases::server;
 use countersign_testkit::postgres::Database;
 use std::path::{Path, PathBuf};
 
-const SCHEMA: &str = include_str!("../../../../migrations/postgres/0001_schema.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../../../../migrations/postgres/0001_schema.sql"),
+    include_str!("../../../../migrations/postgres/0002_evidence.sql"),
+);
 
 /// An empty database with a superuser's and a service's view of it.
 struct Schema(Database);

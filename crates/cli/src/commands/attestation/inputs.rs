@@ -11,15 +11,15 @@ const MAX_DEPTH: usize = 4;
 
 /// A file that was read.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(in crate::commands) struct Read {
     /// As it was named, or as it lies in the folder that was named.
-    pub(super) name: String,
+    pub(in crate::commands) name: String,
     /// Its bytes, at most one more than the verifier reads: it says so itself.
-    pub(super) bytes: Vec<u8>,
+    pub(in crate::commands) bytes: Vec<u8>,
 }
 
 impl Read {
-    pub(super) fn file(&self) -> File<'_> {
+    pub(in crate::commands) fn file(&self) -> File<'_> {
         File {
             name: &self.name,
             bytes: &self.bytes,
@@ -28,7 +28,7 @@ impl Read {
 }
 
 /// Reads one file.
-pub(super) fn one(path: &Path) -> Result<Read> {
+pub(in crate::commands) fn one(path: &Path) -> Result<Read> {
     if path.is_dir() {
         return Err(Failure::usage(format!(
             "{}: is a folder where one file belongs",
@@ -50,7 +50,7 @@ pub(super) fn one(path: &Path) -> Result<Read> {
 }
 
 /// Reads files, and every file of folders (hidden ones left out), each once and in order of name.
-pub(super) fn all(paths: &[PathBuf], not: &[&Path]) -> Result<Vec<Read>> {
+pub(in crate::commands) fn all(paths: &[PathBuf], not: &[&Path]) -> Result<Vec<Read>> {
     let mut files = Vec::new();
     for path in paths {
         if path.is_dir() {

@@ -4,9 +4,9 @@
 mod anchors;
 mod device_log;
 mod html;
-mod inputs;
+pub(super) mod inputs;
 mod inspect;
-mod text;
+pub(super) mod text;
 mod verify;
 
 use crate::context::Context;
@@ -31,7 +31,9 @@ Requirements (--require, as often as you like):
   fips=140-2:2      the module is certified at this level or higher (also 140-3:…, cc:…)
   method=2          CSBR 6.2.7.4.2 method 2 is supported in full
   format=NAME       the evidence is of this format
+  vendor=NAME       the maker, as results name it
   fresh             the evidence carries the nonce given with --nonce
+  max-age=30d       the evidence is not older: by the time it carries, else by the nonce given
 
 Exit codes: 0 accept, 1 reject, 2 unverifiable, 64 wrong usage (a file that cannot be read, too).
 

@@ -28,7 +28,7 @@ pub(super) fn headline(r: &AttestationResult) -> (&'static str, &'static str) {
 }
 
 /// The text.
-pub(super) fn page(r: &AttestationResult) -> String {
+pub(in crate::commands) fn page(r: &AttestationResult) -> String {
     let (word, sentence) = headline(r);
     let mut out = format!("{word}: {sentence}\n");
     for c in r.reasons() {

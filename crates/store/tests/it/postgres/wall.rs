@@ -45,7 +45,8 @@ impl Two {
                 &crate::conformance_status::list("a"),
                 1000,
             ));
-            commit(s, node, effects([follow])).await.unwrap();
+            let evidence = Effect::PutEvidence(Box::new(it.evidence(&["mine"])));
+            commit(s, node, effects([follow, evidence])).await.unwrap();
             assert!(
                 s.first_use(it.id(), "iss", [token; 32], Micros(9))
                     .await

@@ -1,5 +1,7 @@
 //! `countersign keys`: keys and their lives.
 
+mod evidence;
+
 use crate::args::SignerArg;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
@@ -35,6 +37,9 @@ pub enum Keys {
         /// Key id.
         key: KeyId,
     },
+    /// What a vendor's tool says of a key.
+    #[command(subcommand)]
+    Evidence(evidence::Evidence),
     /// Stop a key at once: when this returns, no later signature exists.
     #[command(after_help = "\
 Example:
@@ -139,6 +144,7 @@ impl Keys {
                 let answer = context.session(&tenant)?.appraise_key(&tenant, key)?;
                 Ok(Report::facts(answer))
             }
+            Self::Evidence(e) => e.run(context),
             Self::Suspend(e) => event(context, e, "suspend"),
             Self::Resume(e) => event(context, e, "resume"),
             Self::Retire(e) => event(context, e, "retire"),

@@ -1,0 +1,446 @@
+//! A service on a database of its own, with a token and a CA made for tests.
+
+use crate::{
+    Caller, Caps, IssuerSpec, NewEvidence, NewTenant, PolicyChange, Ports, RevocationSettings,
+    SealingKey, Service, Settings, SigningError,
+};
+use async_trait::async_trait;
+use countersign_attestation::Anchors;
+use countersign_core::ports::ca::{
+    CaError, CertificateAuthority, CertificateRequest, CertificateSubject, OpenedOrder, OrderStep,
+};
+use countersign_core::ports::hsm::{
+    GeneratedKey, Hsm, HsmError, Inventory, LogAdvance, LogPins, LogResync, SignOrder, Signed,
+    Spent, TokenFacts, TokenHealth,
+};
+use countersign_core::ports::revocation::{ListFetchError, ListSource};
+use countersign_core::ports::rows::{
+    IssuerKind, KeyRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy,
+};
+use countersign_core::{
+    Clock, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, Micros, OrderId, RequestId, SignerName,
+    SystemClock, TenantId, TenantName,
+};
+use countersign_signing_log::leaf::{Leaf, LeafBody};
+use countersign_store::SqliteStore;
+use countersign_testkit_evidence::{Key, Kind};
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// 2026-11-05T00:00:00Z.
+const START: i64 = 1_793_836_800;
+const PEOPLE: &str = "https://idp.example";
+/// The nonce of every order of the test CA.
+pub const NONCE: &[u8] = b"nonce of the order";
+
+/// A token of P-256 keys, hardware or not by its own word.
+pub struct Token {
+    software: bool,
+    keys: Mutex<HashMap<KeyId, Key>>,
+    pub signed: AtomicUsize,
+}
+
+impl Token {
+    fn facts(&self) -> TokenFacts {
+        TokenFacts {
+            label: "test".into(),
+            manufacturer: "Test".into(),
+            model: "Model".into(),
+            serial: "1".into(),
+            firmware: "1.0".into(),
+            software: self.software,
+            isolation: IsolationClass::ExclusiveToken,
+            profile: "test".into(),
+        }
+    }
+}
+
+#[async_trait]
+impl Hsm for Token {
+    async fn create_token(
+        &self,
+        _: TenantId,
+        _: &TenantName,
+        _: &LogPins,
+    ) -> Result<TokenFacts, HsmError> {
+        Ok(self.facts())
+    }
+
+    async fn generate_key(
+        &self,
+        _: TenantId,
+        key: KeyId,
+        _: KeyAlgorithm,
+    ) -> Result<GeneratedKey, HsmError> {
+        let made = Key::named(Kind::P256, &key.to_string());
+        let spki = made.spki().to_vec();
+        self.keys.lock().unwrap().insert(key, made);
+        let t = self.facts();
+        Ok(GeneratedKey {
+            spki,
+            facts: KeyFacts {
+                software: t.software,
+                isolation: t.isolation,
+                manufacturer: t.manufacturer,
+                model: t.model,
+                serial: t.serial,
+                firmware: t.firmware,
+                profile: t.profile,
+                binding_mac: true,
+                attributes: vec![],
+            },
+        })
+    }
+
+    async fn open_log(&self, _: TenantId, _: KeyId) -> Result<u64, HsmError> {
+        Ok(0)
+    }
+
+    fn advance(&self, _: TenantId, _: LogAdvance) {}
+
+    async fn resync(&self, _: TenantId, _: LogResync) -> Result<(), HsmError> {
+        Ok(())
+    }
+
+    async fn sign(&self, _: TenantId, order: SignOrder) -> Result<Signed, HsmError> {
+        self.signed.fetch_add(1, Ordering::SeqCst);
+        let key = self.keys.lock().unwrap().get(&order.key).cloned();
+        let signature = key.ok_or(HsmError::NoSuchKey)?;
+        Ok(Signed {
+            signature: signature.sign_sha256(order.digest.as_bytes()),
+            spent: Spent::default(),
+        })
+    }
+
+    async fn destroy_key(&self, _: TenantId, _: KeyId) -> Result<(), HsmError> {
+        Ok(())
+    }
+
+    async fn inventory(&self, _: TenantId) -> Result<Inventory, HsmError> {
+        Ok(Inventory::default())
+    }
+
+    fn health(&self) -> Vec<TokenHealth> {
+        Vec::new()
+    }
+}
+
+type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A CA that keeps what it is handed, and takes its time.
+#[derive(Default)]
+pub struct Ca {
+    pub opened: AtomicUsize,
+    pub submitted: Mutex<Vec<CertificateRequest>>,
+    /// What happens elsewhere while it opens the next order.
+    pub meanwhile: tokio::sync::Mutex<Option<Meanwhile>>,
+}
+
+#[async_trait]
+impl CertificateAuthority for Ca {
+    fn name(&self) -> &str {
+        "ca"
+    }
+
+    fn takes_software_keys(&self) -> bool {
+        true
+    }
+
+    async fn open(&self, order: OrderId, _: &str) -> Result<OpenedOrder, CaError> {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        if let Some(meanwhile) = self.meanwhile.lock().await.take() {
+            meanwhile.await;
+        }
+        Ok(OpenedOrder {
+            reference: order.to_string(),
+            nonce: NONCE.to_vec(),
+            audience: "ca.example".into(),
+        })
+    }
+
+    async fn submit(&self, _: &str, request: &CertificateRequest) -> Result<OrderStep, CaError> {
+        self.submitted.lock().unwrap().push(request.clone());
+        Ok(OrderStep::Waiting {
+            retry_after_s: 3600,
+        })
+    }
+
+    async fn poll(&self, _: &str) -> Result<OrderStep, CaError> {
+        Ok(OrderStep::Waiting {
+            retry_after_s: 3600,
+        })
+    }
+}
+
+struct NoLists;
+
+#[async_trait]
+impl ListSource for NoLists {
+    async fn fetch(&self, _: &str, _: usize) -> Result<Vec<u8>, ListFetchError> {
+        Err(ListFetchError::Status(404))
+    }
+}
+
+/// The machine's clock until it is set; then it stands until it is moved.
+pub struct TestClock(AtomicI64);
+
+impl TestClock {
+    pub fn forward(&self, days: i64) {
+        self.0.fetch_add(days * 86_400, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Micros {
+        match self.0.load(Ordering::SeqCst) {
+            // A node's clock may not be off its database's when it joins.
+            0 => SystemClock.now(),
+            set => Micros(set * 1_000_000),
+        }
+    }
+}
+
+/// The service with one tenant, and its administrator.
+pub struct Scene {
+    pub service: Service,
+    pub store: Arc<SqliteStore>,
+    pub token: Arc<Token>,
+    pub ca: Arc<Ca>,
+    pub clock: Arc<TestClock>,
+    pub admin: Caller,
+    pub name: TenantName,
+    _folder: tempfile::TempDir,
+}
+
+fn caller(tenant: TenantId, name: &str, role: Role) -> Caller {
+    Caller {
+        tenant,
+        tenant_name: name.parse().unwrap(),
+        issuer: PEOPLE.into(),
+        subject: "ada".into(),
+        kind: IssuerKind::People,
+        claims: serde_json::Map::new(),
+        roles: vec![role],
+        mfa: true,
+        signers: None,
+    }
+}
+
+pub fn rid() -> RequestId {
+    RequestId::from_caller("r-1").unwrap()
+}
+
+impl Scene {
+    /// `anchors`: certificates that the operator trusts.
+    pub async fn new(software: bool, anchors: &[Vec<u8>]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("db"), true).await;
+        let store = Arc::new(store.unwrap());
+        let token = Arc::new(Token {
+            software,
+            keys: Mutex::default(),
+            signed: AtomicUsize::new(0),
+        });
+        let (ca, clock) = (Arc::new(Ca::default()), TestClock(AtomicI64::new(0)));
+        let clock = Arc::new(clock);
+        let mut trusted = Anchors::pinned();
+        for a in anchors {
+            trusted.add_file("test root", a).unwrap();
+        }
+        let settings = Settings {
+            service_name: "sign.example".into(),
+            origin_prefix: "sign.example/log".into(),
+            node_name: "test".into(),
+            lease: Duration::from_secs(15),
+            // Refusals are written when a test asks.
+            bookkeeping: Duration::from_secs(3600),
+            loopback_issuers: false,
+            revocation: RevocationSettings::default(),
+            caps: Caps::default(),
+            anchors: Arc::new(trusted),
+        };
+        let ports = Ports {
+            store: store.clone(),
+            hsm: token.clone(),
+            cas: vec![ca.clone()],
+            lists: Arc::new(NoLists),
+            clock: clock.clone(),
+        };
+        let sealing = SealingKey::new(zeroize::Zeroizing::new([7; 32]));
+        let service = Service::start(settings, ports, &sealing).await.unwrap();
+        clock.0.store(START, Ordering::SeqCst);
+        assert!(service.offer_bootstrap("once").await.unwrap());
+        let issuer = IssuerSpec {
+            issuer: PEOPLE.into(),
+            kind: IssuerKind::People,
+            audience: "countersign".into(),
+            max_token_age_s: 300,
+            mfa_amr: vec!["mfa".into()],
+            mfa_acr: vec![],
+            ca_pem: None,
+            client_id: None,
+        };
+        service
+            .bootstrap("once", issuer, "ada", true, &rid())
+            .await
+            .unwrap();
+        let operator = caller(OPERATOR_REALM, OPERATOR_REALM_NAME, Role::Operator);
+        let name: TenantName = "acme".parse().unwrap();
+        let new = NewTenant {
+            name: name.clone(),
+            admin: Some((PEOPLE.into(), "ada".into())),
+            issuer: None,
+            policy: TenantPolicy {
+                allow_software: true,
+                ..TenantPolicy::default()
+            },
+        };
+        let row = service.create_tenant(&operator, new, &rid()).await.unwrap();
+        let admin = caller(row.id, "acme", Role::Admin);
+        let signer: SignerName = "acme/release".parse().unwrap();
+        service
+            .create_signer(&admin, &signer, KeyAlgorithm::EcP256, &rid())
+            .await
+            .unwrap();
+        Self {
+            service,
+            store,
+            token,
+            ca,
+            clock,
+            admin,
+            name,
+            _folder: folder,
+        }
+    }
+
+    /// A key in the token, and the pair itself, for whoever plays its device.
+    pub async fn key(&self) -> (KeyId, Key) {
+        let signer: SignerName = "acme/release".parse().unwrap();
+        let row = self
+            .service
+            .create_key(&self.admin, &signer, &rid())
+            .await
+            .unwrap();
+        let pair = self.token.keys.lock().unwrap()[&row.id].clone();
+        (row.id, pair)
+    }
+
+    pub async fn row(&self, key: KeyId) -> KeyRow {
+        use countersign_core::ports::store::KeyStore as _;
+        let row = self.store.key(self.admin.tenant, key).await.unwrap();
+        row.unwrap()
+    }
+
+    pub async fn add(
+        &self,
+        key: KeyId,
+        files: &[Vec<u8>],
+        nonce: Option<&[u8]>,
+    ) -> Result<crate::EvidenceView, SigningError> {
+        let named = files.iter().enumerate();
+        let new = NewEvidence {
+            files: named
+                .map(|(i, bytes)| (format!("file-{i}"), bytes.clone()))
+                .collect(),
+            nonce: nonce.map(<[u8]>::to_vec),
+        };
+        self.service
+            .add_evidence(&self.admin, &self.name, key, new, &rid())
+            .await
+    }
+
+    pub async fn policy(&self, allow_software: bool, demands: &[&str]) {
+        let change = PolicyChange {
+            allow_software,
+            require_mfa: true,
+            evidence: Some(demands.iter().map(|w| (*w).to_owned()).collect()),
+        };
+        self.service
+            .set_policy(&self.admin, &self.name, change, &rid())
+            .await
+            .unwrap();
+    }
+
+    /// Both ways out: what `csr export` says, and what an order says.
+    pub async fn out(
+        &self,
+        key: KeyId,
+        nonce: &[u8],
+    ) -> (
+        Result<CertificateRequest, SigningError>,
+        Result<CertificateRequest, SigningError>,
+    ) {
+        let exported = self
+            .service
+            .export_csr(
+                &self.admin,
+                &self.name,
+                key,
+                "ca.example",
+                None,
+                Some(nonce.to_vec()),
+                subject(),
+                &rid(),
+            )
+            .await
+            .map(|e| e.request);
+        (exported, self.order(key).await)
+    }
+
+    /// What an order handed to the CA.
+    pub async fn order(&self, key: KeyId) -> Result<CertificateRequest, SigningError> {
+        let before = self.ca.submitted.lock().unwrap().len();
+        let ordered = self
+            .service
+            .order_certificate(&self.admin, &self.name, key, "ca", subject(), &rid())
+            .await;
+        let submitted = self.ca.submitted.lock().unwrap();
+        assert_eq!(submitted.len(), before + usize::from(ordered.is_ok()));
+        ordered.map(|_| submitted.last().unwrap().clone())
+    }
+
+    /// Leaves of the tenant's log, refusals included.
+    pub async fn leaves(&self) -> Vec<LeafBody> {
+        assert!(self.service.flush_denials().await);
+        let log = self.admin.tenant;
+        use countersign_core::ports::store::LogStore as _;
+        let leaves = self.store.leaves(log, log.into(), 0, 256).await.unwrap();
+        let body = |bytes: &Vec<u8>| Leaf::decode(bytes).unwrap().body;
+        leaves.iter().map(body).collect()
+    }
+
+    /// The reasons of all refusals logged so far.
+    pub async fn denied(&self) -> Vec<String> {
+        let of = |l| match l {
+            LeafBody::Denied(d) => Some(d.reason),
+            _ => None,
+        };
+        self.leaves().await.into_iter().filter_map(of).collect()
+    }
+}
+
+pub fn subject() -> CertificateSubject {
+    CertificateSubject {
+        common_name: "Acme Inc.".into(),
+        organization: "Acme Inc.".into(),
+        country: "US".into(),
+        locality: Some("Springfield".into()),
+        state: None,
+    }
+}
+
+/// The names of the checks that a refusal gives.
+#[track_caller]
+pub fn checks<T: std::fmt::Debug>(refused: Result<T, SigningError>) -> Vec<String> {
+    match refused {
+        Err(SigningError::Appraisal { reasons }) => reasons
+            .iter()
+            .map(|r| r.split(':').next().unwrap().to_owned())
+            .collect(),
+        other => panic!("no refusal by appraisal: {other:?}"),
+    }
+}
