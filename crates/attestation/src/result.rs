@@ -234,6 +234,10 @@ pub struct Facts {
     pub certification: Option<Certification>,
     /// When the evidence was made, where it says so.
     pub evidence_time: Option<UnixSeconds>,
+    /// SHA-256, hex, of the certificate of the attestation key that signed, where a CA certified
+    /// one (TPM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation_key_certificate: Option<String>,
 }
 
 /// A serial number.

@@ -23,7 +23,7 @@ pub use policy::{Policy, PolicyError, Requirement};
 pub use question::{Question, SubjectFile, verify};
 
 pub(crate) use devices::{Devices, appraise_devices};
-pub(crate) use question::device_methods;
+pub(crate) use question::{device_methods, freshness};
 pub(crate) use unpack::gunzip;
 
 #[cfg(test)]

@@ -293,7 +293,7 @@ impl Policy {
         })
     }
 
-    pub(super) fn applied(&self) -> PolicyApplied {
+    pub(crate) fn applied(&self) -> PolicyApplied {
         let list = |items: &[String]| items.join(" or ");
         let mut demands = vec!["genuine".to_owned(), "bound to the key".to_owned()];
         if self.generated_in_device {
@@ -333,7 +333,7 @@ impl Policy {
     }
 
     /// The policy's own checks on what was found.
-    pub(super) fn judge(&self, found: &Devices, supports: &[u8]) -> Vec<Check> {
+    pub(crate) fn judge(&self, found: &Devices, supports: &[u8]) -> Vec<Check> {
         let facts = &found.facts;
         let mut out = vec![known(&GENUINE, facts.genuine)];
         if self.generated_in_device {

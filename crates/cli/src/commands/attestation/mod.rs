@@ -2,10 +2,8 @@
 //! evidence.
 
 mod anchors;
-mod html;
 mod inputs;
 mod inspect;
-mod text;
 mod verify;
 
 use crate::context::Context;
