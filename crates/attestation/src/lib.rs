@@ -4,7 +4,7 @@
 //! ([`statement`]) and puts that into the certificate request ([`bundle`]). A **CA** appraises
 //! request, statement and device evidence offline ([`mod@request`]), or any vendor's evidence for any
 //! key ([`mod@verify`]), and gets separate facts,
-//! each with the rule it rests on ([`result`]). The service appraises its own software keys
+//! each with the rule it rests on ([`result`]), to be filed as text or a page ([`report`]). The service appraises its own software keys
 //! ([`software`]), which have no evidence and get no proved fact. **Vendors' formats** plug in behind one trait
 //! ([`verify::Format`]).
 //!
@@ -54,6 +54,7 @@ mod key_checks;
 pub mod name;
 pub mod oid;
 pub mod register;
+pub mod report;
 pub mod request;
 pub mod result;
 pub mod signature;
@@ -69,7 +70,10 @@ pub use anchors::Anchors;
 pub use bundle::{Attestation, AttestationBundle, BundleError, ID_AA_ATTESTATION};
 pub use hardware::appraise_hardware;
 pub use oid::Oid;
-pub use request::{CaPolicy, ExpectedOrder, RequestContext, Submission, appraise_request};
+pub use request::{
+    AcceptedMethods, AttestationKey, CaPolicy, ExpectedOrder, RequestContext, Submission,
+    appraise_request,
+};
 pub use result::{AttestationResult, Check, Known, Outcome, Verdict};
 pub use software::{SoftwareKey, appraise_software, appraise_software_with_evidence};
 pub use statement::{ServiceStatement, StatementError, StatementKey, StatementTbs};

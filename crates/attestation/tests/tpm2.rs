@@ -5,6 +5,8 @@
 #[path = "tpm2/attestation_key.rs"]
 mod attestation_key;
 mod common;
+#[path = "tpm2/identity.rs"]
+mod identity;
 #[path = "tpm2/key.rs"]
 mod key;
 #[path = "tpm2/loose.rs"]

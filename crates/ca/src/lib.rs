@@ -7,6 +7,8 @@
 //! | call | answer |
 //! | --- | --- |
 //! | `POST {url}/orders` `{"subscriber"}` | 201 `{"order", "nonce", "audience", …}` |
+//! | `POST {url}/orders/{order}/device` `{"endorsement", "attestation_key"}` | 200 `{"id_object", "encrypted_secret"}`; 501, 405 or 404 where a CA has no such step |
+//! | `POST {url}/orders/{order}/device/answer` `{"secret"}` | 200 `{"chain"}` |
 //! | `POST {url}/orders/{order}/request` `{"csr", "statement", "evidence"}` | 200 `{"status": "issued", "chain"}` or 202 |
 //! | `GET {url}/orders/{order}` | 200 `{"status": "open" \| "issued" \| "expired", "chain"?}` |
 //!
@@ -26,6 +28,7 @@ use countersign_core::OrderId;
 use countersign_core::ports::ca::{
     CaError, CertificateAuthority, CertificateRequest, OpenedOrder, OrderStep,
 };
+use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -37,6 +40,10 @@ use std::time::Duration;
 const MAX_ANSWER: usize = 256 * 1024;
 /// Most certificates in a chain.
 const MAX_CHAIN: usize = 8;
+/// Longest parts of a challenge: an HMAC and a secret of at most 64 bytes each with their sizes, and
+/// what an RSA-4096 key encrypts.
+const MAX_ID_OBJECT: usize = 2 + 64 + 2 + 64;
+const MAX_ENCRYPTED_SECRET: usize = 512;
 /// Most reasons kept of a refusal, and the longest.
 const MAX_REASONS: usize = 64;
 const MAX_TEXT: usize = 1024;
@@ -128,6 +135,32 @@ impl OrderClient {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Answer, CaError> {
+        let (status, answer) = self.exchange(request).await?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        Err(refusal(status, &answer.body))
+    }
+
+    /// As [`Self::send`], for the steps that a CA may not have.
+    async fn device_step(&self, request: RequestBuilder) -> Result<Answer, CaError> {
+        let (status, answer) = self.exchange(request).await?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        // 501 says it outright; a CA that never heard of the step has no such page. An order that
+        // is not known has its own code, and is a refusal.
+        let unknown_order = || wire::code(&answer.body).as_deref() == Some("order-unknown");
+        match status {
+            StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => {
+                Err(CaError::NoDeviceSteps)
+            }
+            StatusCode::NOT_FOUND if !unknown_order() => Err(CaError::NoDeviceSteps),
+            _ => Err(refusal(status, &answer.body)),
+        }
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<(StatusCode, Answer), CaError> {
         let response = request
             .header("accept", "application/json, application/problem+json")
             .send()
@@ -140,13 +173,11 @@ impl OrderClient {
             .and_then(|v| v.to_str().ok())
             .and_then(|v| v.parse().ok());
         let body = read(response).await?;
-        if status.is_success() {
-            return Ok(Answer {
-                body,
-                retry_after_s,
-            });
-        }
-        Err(refusal(status, &body))
+        let answer = Answer {
+            body,
+            retry_after_s,
+        };
+        Ok((status, answer))
     }
 
     fn order_url(&self, reference: &str) -> Result<String, CaError> {
@@ -197,6 +228,52 @@ impl CertificateAuthority for OrderClient {
         })
     }
 
+    async fn identify(
+        &self,
+        reference: &str,
+        device: &DeviceIdentity,
+    ) -> Result<DeviceChallenge, CaError> {
+        let body = wire::Identify {
+            endorsement: device
+                .endorsement
+                .iter()
+                .map(|c| STANDARD.encode(c))
+                .collect(),
+            attestation_key: STANDARD.encode(&device.attestation_key),
+        };
+        let url = format!("{}/device", self.order_url(reference)?);
+        let answer = self.device_step(self.client.post(url).json(&body)).await?;
+        let challenge: wire::Challenge = answer.parse()?;
+        let bounded = |what, text: &str, max| {
+            let bytes = bytes(what, text)?;
+            if (1..=max).contains(&bytes.len()) {
+                Ok(bytes)
+            } else {
+                Err(CaError::Protocol(format!(
+                    "its {what} is not 1 to {max} bytes"
+                )))
+            }
+        };
+        Ok(DeviceChallenge {
+            id_object: bounded("id_object", &challenge.id_object, MAX_ID_OBJECT)?,
+            encrypted_secret: bounded(
+                "encrypted_secret",
+                &challenge.encrypted_secret,
+                MAX_ENCRYPTED_SECRET,
+            )?,
+        })
+    }
+
+    async fn answer(&self, reference: &str, secret: &[u8]) -> Result<Vec<Vec<u8>>, CaError> {
+        let body = wire::Secret {
+            secret: STANDARD.encode(secret),
+        };
+        let url = format!("{}/device/answer", self.order_url(reference)?);
+        let answer = self.device_step(self.client.post(url).json(&body)).await?;
+        let certified: wire::Certified = answer.parse()?;
+        chain(&certified.chain)
+    }
+
     async fn submit(
         &self,
         reference: &str,
@@ -234,20 +311,9 @@ impl Answer {
     fn step(&self) -> Result<OrderStep, CaError> {
         let answer: wire::Step = self.parse()?;
         match answer.status.as_str() {
-            "issued" => {
-                if !(1..=MAX_CHAIN).contains(&answer.chain.len()) {
-                    return Err(CaError::Protocol(format!(
-                        "a chain of {} certificates",
-                        answer.chain.len()
-                    )));
-                }
-                let chain = answer
-                    .chain
-                    .iter()
-                    .map(|c| bytes("chain", c))
-                    .collect::<Result<_, _>>()?;
-                Ok(OrderStep::Issued { chain })
-            }
+            "issued" => Ok(OrderStep::Issued {
+                chain: chain(&answer.chain)?,
+            }),
             "open" | "waiting" | "processing" => Ok(OrderStep::Waiting {
                 retry_after_s: self.retry_after_s.unwrap_or(5).clamp(1, 24 * 3600),
             }),
@@ -261,6 +327,16 @@ impl Answer {
             ))),
         }
     }
+}
+
+fn chain(certificates: &[String]) -> Result<Vec<Vec<u8>>, CaError> {
+    if !(1..=MAX_CHAIN).contains(&certificates.len()) {
+        return Err(CaError::Protocol(format!(
+            "a chain of {} certificates",
+            certificates.len()
+        )));
+    }
+    certificates.iter().map(|c| bytes("chain", c)).collect()
 }
 
 fn bytes(what: &str, text: &str) -> Result<Vec<u8>, CaError> {

@@ -91,6 +91,44 @@ async fn submit(Path(id): Path<String>, Json(body): Json<Value>) -> (StatusCode,
     }
 }
 
+async fn identify(Path(id): Path<String>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+    let ok = |id_object: &str, secret: &str| {
+        let body = json!({"id_object": id_object, "encrypted_secret": secret, "expires": "then"});
+        (StatusCode::OK, Json(body))
+    };
+    let problem = |status, code: &str| (status, Json(json!({"code": code, "detail": code})));
+    match id.as_str() {
+        "good" => {
+            assert_eq!(
+                body,
+                json!({"endorsement": ["AQ==", "Ag=="], "attestation_key": "Aw=="})
+            );
+            ok("BA==", "BQ==")
+        }
+        "long" => ok(&STANDARD.encode([0; MAX_ID_OBJECT + 1]), "BQ=="),
+        "empty" => ok("BA==", ""),
+        "none" => problem(StatusCode::NOT_IMPLEMENTED, "no-device-steps"),
+        "older" => problem(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed"),
+        "stranger" => problem(StatusCode::NOT_FOUND, "not-found"),
+        "unknown" => problem(StatusCode::NOT_FOUND, "order-unknown"),
+        "down" => problem(StatusCode::SERVICE_UNAVAILABLE, "down"),
+        _ => problem(StatusCode::UNPROCESSABLE_ENTITY, "tpm-ek-chain"),
+    }
+}
+
+async fn answer(Path(id): Path<String>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+    assert_eq!(body, json!({"secret": "Bg=="}));
+    match id.as_str() {
+        "good" => (StatusCode::OK, Json(json!({"chain": ["MAA=", "MAE="]}))),
+        "empty" => (StatusCode::OK, Json(json!({"chain": []}))),
+        "none" => (StatusCode::NOT_IMPLEMENTED, Json(json!({}))),
+        _ => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Json(json!({"detail": "wrong", "reasons": ["challenge-answer"]})),
+        ),
+    }
+}
+
 fn app() -> Router {
     Router::new()
         .route(
@@ -108,6 +146,8 @@ fn app() -> Router {
             "/orders/{id}",
             get(async |Path(id): Path<String>| Json(json!({"status": id, "chain": ["MAA="]}))),
         )
+        .route("/orders/{id}/device", post(identify))
+        .route("/orders/{id}/device/answer", post(answer))
         .route("/away/orders", post(async || axum::response::Redirect::temporary("/orders")))
 }
 
@@ -147,6 +187,65 @@ async fn an_order_goes_through_its_steps() {
     assert!(matches!(
         ca.poll("nonsense").await,
         Err(CaError::Protocol(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_device_is_presented_and_answers() {
+    let server = serve(app()).await;
+    let ca = client(&server);
+    let device = DeviceIdentity {
+        endorsement: vec![vec![1], vec![2]],
+        attestation_key: vec![3],
+    };
+    assert_eq!(
+        ca.identify("good", &device).await,
+        Ok(DeviceChallenge {
+            id_object: vec![4],
+            encrypted_secret: vec![5],
+        })
+    );
+    assert_eq!(
+        ca.answer("good", &[6]).await,
+        Ok(vec![vec![0x30, 0], vec![0x30, 1]])
+    );
+    for odd in ["long", "empty"] {
+        let refused = ca.identify(odd, &device).await;
+        assert!(matches!(refused, Err(CaError::Protocol(_))), "{odd}");
+    }
+    assert!(matches!(
+        ca.answer("empty", &[6]).await,
+        Err(CaError::Protocol(_))
+    ));
+    assert_eq!(
+        ca.answer("wrong", &[6]).await,
+        Err(CaError::Refused {
+            detail: "wrong".into(),
+            reasons: vec!["challenge-answer".into()],
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_ca_without_device_steps_is_told_from_one_that_refuses() {
+    let server = serve(app()).await;
+    let ca = client(&server);
+    let device = DeviceIdentity {
+        endorsement: vec![vec![1]],
+        attestation_key: vec![3],
+    };
+    for without in ["none", "older", "stranger"] {
+        let said = ca.identify(without, &device).await;
+        assert_eq!(said, Err(CaError::NoDeviceSteps), "{without}");
+    }
+    assert_eq!(ca.answer("none", &[6]).await, Err(CaError::NoDeviceSteps));
+    for refuses in ["unknown", "refused"] {
+        let said = ca.identify(refuses, &device).await;
+        assert!(matches!(said, Err(CaError::Refused { .. })), "{refuses}");
+    }
+    assert!(matches!(
+        ca.identify("down", &device).await,
+        Err(CaError::Unavailable(_))
     ));
 }
 

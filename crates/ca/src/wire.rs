@@ -21,11 +21,42 @@ pub(crate) struct Submit {
     pub(crate) evidence: Vec<String>,
 }
 
+#[derive(Serialize)]
+pub(crate) struct Identify {
+    pub(crate) endorsement: Vec<String>,
+    pub(crate) attestation_key: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Challenge {
+    pub(crate) id_object: String,
+    pub(crate) encrypted_secret: String,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Secret {
+    pub(crate) secret: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Certified {
+    pub(crate) chain: Vec<String>,
+}
+
 #[derive(Deserialize)]
 pub(crate) struct Step {
     pub(crate) status: String,
     #[serde(default)]
     pub(crate) chain: Vec<String>,
+}
+
+/// The stable code of a problem document, if it has one.
+pub(crate) fn code(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Coded {
+        code: String,
+    }
+    serde_json::from_slice::<Coded>(body).ok().map(|c| c.code)
 }
 
 #[derive(Default, Deserialize)]

@@ -1,5 +1,7 @@
 //! The order protocol over HTTP (docs/ca/demo-ca-protocol.md).
 
+mod device;
+
 use crate::crl::{self, Revocations};
 use crate::error::Error;
 use crate::issuance::{Answer, Counter};
@@ -45,6 +47,8 @@ pub(crate) fn orders(ca: Arc<Ca>) -> Router {
     Router::new()
         .route("/orders", post(open_order))
         .route("/orders/{id}", get(show_order))
+        .route("/orders/{id}/device", post(device::identify))
+        .route("/orders/{id}/device/answer", post(device::answer))
         .route("/orders/{id}/request", post(submit_request))
         .route("/roots.pem", get(roots))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -65,6 +69,7 @@ pub(crate) fn repository(ca: Arc<Ca>) -> Router {
     Router::new()
         .route("/root.cer", get(root_certificate))
         .route("/issuing.cer", get(issuing_certificate))
+        .route("/attestation.cer", get(attestation_certificate))
         .route("/root.crl", get(root_crl))
         .route("/issuing.crl", get(issuing_crl))
         .with_state(ca)
@@ -207,6 +212,10 @@ async fn root_certificate(State(ca): State<Arc<Ca>>) -> Response {
 
 async fn issuing_certificate(State(ca): State<Arc<Ca>>) -> Response {
     certificate(ca.counter.authority.issuing.certificate().der())
+}
+
+async fn attestation_certificate(State(ca): State<Arc<Ca>>) -> Response {
+    certificate(ca.counter.authority.attestation.certificate().der())
 }
 
 async fn root_crl(State(ca): State<Arc<Ca>>) -> Response {

@@ -7,10 +7,10 @@ use crate::serve::{pinned, policy};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_attestation::request::{RequestContext, Submission, appraise_request};
-use countersign_attestation::{UnixSeconds, Verdict};
+use countersign_attestation::{Anchors, UnixSeconds, Verdict};
 use countersign_core::{Clock, SystemClock};
 use countersign_x509::csr::ParsedCsr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MAX_INPUT: u64 = 1024 * 1024;
 
@@ -34,6 +34,7 @@ pub(crate) fn run(args: &AppraiseArgs) -> Result<u8, Error> {
         .iter()
         .map(|p| files::read(p, MAX_INPUT))
         .collect::<Result<Vec<_>, _>>()?;
+    let anchors = anchors(&args.trust_ak_ca)?;
     let result = appraise_request(
         &Submission {
             csr: &csr,
@@ -47,9 +48,9 @@ pub(crate) fn run(args: &AppraiseArgs) -> Result<u8, Error> {
             anchor_set_version: "pinned by --trust-service-key",
             order: None,
             seen_orders: None,
-            policy: policy(&args.trust),
+            policy: policy(&args.trust)?,
             formats: countersign_attestation::vendor::FORMATS,
-            anchors: &countersign_attestation::Anchors::pinned(),
+            anchors: &anchors,
         },
     );
     let json = serde_json::to_string_pretty(&result).map_err(|e| Error::Content {
@@ -62,6 +63,20 @@ pub(crate) fn run(args: &AppraiseArgs) -> Result<u8, Error> {
         Verdict::Reject => 1,
         Verdict::Unverifiable => 2,
     })
+}
+
+/// The makers' pinned roots, and the CAs for attestation keys that the arguments add.
+fn anchors(ak_cas: &[PathBuf]) -> Result<Anchors, Error> {
+    let mut anchors = Anchors::pinned();
+    for path in ak_cas {
+        anchors
+            .add_attestation_key_cas(&path.to_string_lossy(), &files::read(path, MAX_INPUT)?)
+            .map_err(|e| Error::Argument {
+                argument: "trust-ak-ca",
+                problem: e.to_string(),
+            })?;
+    }
+    Ok(anchors)
 }
 
 fn request(path: &Path) -> Result<Vec<u8>, Error> {

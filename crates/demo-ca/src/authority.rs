@@ -1,4 +1,5 @@
-//! The demo CA's keys and certificates: a root, an issuing CA, and what they sign.
+//! The demo CA's keys and certificates: a root, an issuing CA, a CA of its own for attestation
+//! keys, and what they sign.
 //!
 //! ECDSA P-384 with SHA-384 (CSBR §7.1.3.2; a real CA under CSBR §6.1.5.1 keeps its keys in an HSM).
 //! Here they are files of mode 0600.
@@ -8,11 +9,11 @@ use crate::files;
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use countersign_core::{HashAlgorithm, KeyAlgorithm, Micros, SignatureScheme};
-use countersign_x509::build::{self, Profile, TbsBuilder};
+use countersign_x509::build::{self, AttestationKeyTbs, Profile, TbsBuilder};
 use countersign_x509::cert::Certificate;
 use countersign_x509::chain::Purpose;
 use countersign_x509::key::{PublicKey, signature_algorithm_der};
-use countersign_x509::name::ca_name;
+use countersign_x509::name::{TpmName, ca_name};
 use std::path::Path;
 
 const SCHEME: SignatureScheme = SignatureScheme::Ecdsa(HashAlgorithm::Sha384);
@@ -24,10 +25,12 @@ pub(crate) struct Issuer {
     certificate: Certificate,
 }
 
-/// The demo CA: root and issuing CA.
+/// The demo CA: root and issuing CA, and beside them the CA for attestation keys, which is below no
+/// root: whoever trusts code-signing certificates trusts nothing it signs.
 pub(crate) struct Authority {
     pub(crate) root: Issuer,
     pub(crate) issuing: Issuer,
+    pub(crate) attestation: Issuer,
     url: String,
 }
 
@@ -36,23 +39,31 @@ impl Authority {
     /// CRLs and CA certificates.
     pub(crate) fn open(dir: &Path, url: &str, now: Micros) -> Result<Self, Error> {
         files::make_dir(dir)?;
+        let top = |spki: &[u8]| TbsBuilder {
+            profile: Profile::Root,
+            subject: Vec::new(),
+            issuer: Vec::new(),
+            serial: Vec::new(),
+            issuer_spki: spki.to_vec(),
+            spki: spki.to_vec(),
+            not_before: now,
+            not_after: after(now, 3650),
+            signature_algorithm: algorithm(),
+            crl_url: None,
+            ca_issuers_url: None,
+        };
         let root = Issuer::open(
             dir,
             "root",
-            |spki| TbsBuilder {
-                profile: Profile::Root,
-                subject: Vec::new(),
-                issuer: Vec::new(),
-                serial: Vec::new(),
-                issuer_spki: spki.to_vec(),
-                spki: spki.to_vec(),
-                not_before: now,
-                not_after: after(now, 3650),
-                signature_algorithm: algorithm(),
-                crl_url: None,
-                ca_issuers_url: None,
-            },
+            top,
             "Countersign DEMO Root CA - do not trust",
+            None,
+        )?;
+        let attestation = Issuer::open(
+            dir,
+            "attestation",
+            top,
+            "Countersign DEMO Attestation Key CA - do not trust",
             None,
         )?;
         let issuing = Issuer::open(
@@ -80,6 +91,7 @@ impl Authority {
         Ok(Self {
             root,
             issuing,
+            attestation,
             url: url.to_owned(),
         })
     }
@@ -104,6 +116,29 @@ impl Authority {
             signature_algorithm: algorithm(),
             crl_url: Some(format!("{}/issuing.crl", self.url)),
             ca_issuers_url: Some(format!("{}/issuing.cer", self.url)),
+        })
+    }
+}
+
+impl Authority {
+    /// What an attestation key's certificate will say. 90 days: what counts is the order it names.
+    pub(crate) fn attestation_key(
+        &self,
+        spki: &[u8],
+        tpm: TpmName,
+        order: &str,
+        not_before: Micros,
+    ) -> Result<AttestationKeyTbs, Error> {
+        Ok(AttestationKeyTbs {
+            serial: random_serial()?,
+            issuer: self.attestation.certificate.subject_der().to_vec(),
+            issuer_spki: self.attestation.certificate.spki_der().to_vec(),
+            spki: spki.to_vec(),
+            tpm,
+            order: format!("urn:countersign-demo-ca:order:{order}"),
+            not_before,
+            not_after: after(not_before, 90),
+            signature_algorithm: algorithm(),
         })
     }
 }

@@ -4,25 +4,27 @@ use crate::authority::{Authority, certificate_error, stranger_spki};
 use crate::error::Error;
 use crate::misbehave::{Misbehaviour, without_extension};
 use crate::orders::{Issued, Order, OrderBook};
+use crate::reports::{Issuance, Reports};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_attestation::request::{
-    CaPolicy, ExpectedOrder, RequestContext, Submission, appraise_request,
+    AttestationKey, CaPolicy, ExpectedOrder, RequestContext, Submission, appraise_request,
 };
 use countersign_attestation::result::{Check, Outcome, Rule, Verdict};
-use countersign_attestation::{AttestationResult, StatementKey, UnixSeconds};
+use countersign_attestation::{Anchors, AttestationResult, StatementKey, UnixSeconds};
 use countersign_core::Micros;
 use countersign_x509::cert::Certificate;
 use countersign_x509::csr::ParsedCsr;
-use countersign_x509::{name, oid, profile};
+use countersign_x509::profile::{self, ProfileFinding};
+use countersign_x509::{name, oid};
 
 /// Days a certificate lives; CSBR §6.3.2 allows 460.
 const DAYS: i64 = 90;
 const DAYS_TOO_LONG: i64 = 500;
 /// Certificates start a little in the past, for clocks that are behind.
-const BACKDATE_S: i64 = 300;
+pub(crate) const BACKDATE_S: i64 = 300;
 
-const ORDER_UNEXPIRED: Rule = Rule::documented(
+pub(crate) const ORDER_UNEXPIRED: Rule = Rule::documented(
     "order-unexpired",
     "the order is still open",
     "docs/ca/demo-ca-protocol.md",
@@ -39,6 +41,12 @@ pub(crate) struct Counter {
     pub(crate) audience: String,
     pub(crate) statement_keys: Vec<StatementKey>,
     pub(crate) policy: CaPolicy,
+    /// Whom it trusts for device evidence: the makers' pinned roots, and its own CA for attestation
+    /// keys.
+    pub(crate) anchors: Anchors,
+    /// The roots it pins for endorsement keys; without any, its orders have no device steps.
+    pub(crate) ek_roots: Option<Anchors>,
+    pub(crate) reports: Reports,
     pub(crate) misbehave: Option<Misbehaviour>,
 }
 
@@ -81,7 +89,15 @@ impl Counter {
             }
             return Ok(Answer::Refused(reasons));
         };
-        let leaf = self.issue(&csr, now)?;
+        let (leaf, lint) = self.issue(&csr, now)?;
+        self.reports.file(&Issuance {
+            order,
+            submission,
+            result: &result,
+            certificate: &leaf,
+            lint: &lint,
+            at: now,
+        })?;
         let chain = vec![
             STANDARD.encode(leaf.der()),
             STANDARD.encode(self.authority.issuing.certificate().der()),
@@ -106,6 +122,7 @@ impl Counter {
         now: UnixSeconds,
     ) -> AttestationResult {
         let nonce = order.nonce_bytes();
+        let attestation_key = order.attestation_key();
         appraise_request(
             submission,
             &RequestContext {
@@ -117,16 +134,24 @@ impl Counter {
                     id: &order.id,
                     nonce: &nonce,
                     subscriber: &order.subscriber,
+                    attestation_key: match &attestation_key {
+                        Some(der) => AttestationKey::OfOrder(der),
+                        None => AttestationKey::NoneInOrder,
+                    },
                 }),
                 seen_orders: Some(&|id| book.is_used(id)),
                 policy: self.policy,
                 formats: countersign_attestation::vendor::FORMATS,
-                anchors: &countersign_attestation::Anchors::pinned(),
+                anchors: &self.anchors,
             },
         )
     }
 
-    fn issue(&self, csr: &ParsedCsr, now: UnixSeconds) -> Result<Certificate, Error> {
+    fn issue(
+        &self,
+        csr: &ParsedCsr,
+        now: UnixSeconds,
+    ) -> Result<(Certificate, Vec<ProfileFinding>), Error> {
         let now = Micros::from_seconds(i64::try_from(now.get()).unwrap_or(i64::MAX));
         let from = Micros::from_seconds(now.seconds().saturating_sub(BACKDATE_S));
         let spki = csr.public_key().spki_der();
@@ -149,14 +174,15 @@ impl Counter {
         }
         let leaf = self.authority.issuing.issue(&tbs)?;
         let chain = [leaf.clone(), self.authority.issuing.certificate().clone()];
-        if let Err(findings) = profile::check_issued(&leaf, &chain, spki, now)
-            && wrong.is_none()
-        {
+        let lint = profile::check_issued(&leaf, &chain, spki, now)
+            .err()
+            .unwrap_or_default();
+        if !lint.is_empty() && wrong.is_none() {
             // Never hand out what a careful subscriber would refuse.
-            let findings: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            let findings: Vec<_> = lint.iter().map(ToString::to_string).collect();
             return Err(certificate_error(findings.join("; ")));
         }
-        Ok(leaf)
+        Ok((leaf, lint))
     }
 }
 

@@ -11,11 +11,13 @@ mod appraise;
 mod authority;
 mod cli;
 mod crl;
+mod device;
 mod error;
 mod files;
 mod issuance;
 mod misbehave;
 mod orders;
+mod reports;
 mod serve;
 mod tls;
 

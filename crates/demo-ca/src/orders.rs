@@ -28,6 +28,46 @@ pub(crate) struct Order {
     pub(crate) issued: Option<Issued>,
     /// The last appraisal, kept for whoever asks why.
     pub(crate) appraisal: Option<AttestationResult>,
+    /// How far its device steps are; none were taken yet in most orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) device: Option<DeviceSteps>,
+}
+
+/// The steps for a key in a TPM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceSteps {
+    /// Challenges made so far.
+    pub(crate) challenges: u8,
+    /// The one that waits for its answer.
+    pub(crate) open: Option<OpenChallenge>,
+    /// What the last right answer earned.
+    pub(crate) certified: Option<Certified>,
+}
+
+/// A challenge without an answer yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OpenChallenge {
+    /// Hex. The book is no place for the secret itself.
+    pub(crate) secret_sha256: String,
+    pub(crate) expires: UnixSeconds,
+    /// The attestation key's SubjectPublicKeyInfo, base64.
+    pub(crate) attestation_key: String,
+    /// SHA-256 of the endorsement key's SubjectPublicKeyInfo, hex.
+    pub(crate) endorsement_key: String,
+    pub(crate) manufacturer: String,
+    pub(crate) model: String,
+    pub(crate) version: String,
+}
+
+/// An attestation key that answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Certified {
+    pub(crate) serial: String,
+    pub(crate) at: UnixSeconds,
+    /// SHA-256 of the endorsement key's SubjectPublicKeyInfo, hex.
+    pub(crate) endorsement_key: String,
+    /// Base64 DER: its certificate, then its CA's.
+    pub(crate) chain: Vec<String>,
 }
 
 /// What an order came to.
@@ -42,6 +82,12 @@ pub(crate) struct Issued {
 impl Order {
     pub(crate) fn nonce_bytes(&self) -> Vec<u8> {
         STANDARD.decode(&self.nonce).unwrap_or_default()
+    }
+
+    /// The certificate, DER, of the attestation key that answered this order's challenge.
+    pub(crate) fn attestation_key(&self) -> Option<Vec<u8>> {
+        let certified = self.device.as_ref()?.certified.as_ref()?;
+        STANDARD.decode(certified.chain.first()?).ok()
     }
 
     pub(crate) fn status(&self, now: UnixSeconds) -> &'static str {
@@ -105,6 +151,7 @@ impl OrderBook {
             expires: now.plus(u64::from(lifetime_s)),
             issued: None,
             appraisal: None,
+            device: None,
         };
         self.save(order.clone())?;
         Ok(Some(order))

@@ -1,23 +1,24 @@
 //! Running the CA.
 
 use crate::api::{self, Ca};
-use crate::authority::Authority;
+use crate::authority::{Authority, certificate_error};
 use crate::cli::{ReleaseArgs, RevokeArgs, ServeArgs, TrustArgs};
 use crate::crl::Revocations;
 use crate::error::Error;
 use crate::files;
 use crate::issuance::Counter;
 use crate::orders::OrderBook;
+use crate::reports::Reports;
 use crate::tls;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use countersign_attestation::request::CaPolicy;
-use countersign_attestation::{StatementKey, UnixSeconds};
+use countersign_attestation::request::{AcceptedMethods, CaPolicy};
+use countersign_attestation::{Anchors, StatementKey, UnixSeconds};
 use countersign_core::{Clock, SystemClock};
 use serde_json::json;
 use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
             problem: "at least one is needed: there is no default anchor".to_owned(),
         });
     }
+    let ek_roots = endorsement_roots(&args.trust_ek_root)?;
     files::make_dir(&args.state)?;
     let _lock = only_one(&args.state)?;
     let https = listen(args.listen)?;
@@ -57,12 +59,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
         authority.root.certificate().to_pem().as_bytes(),
         0o644,
     )?;
+    let ak_ca = authority.attestation.certificate().to_pem();
+    let ak_ca_file = args.state.join("attestation-ca.pem");
+    files::write(&ak_ca_file, ak_ca.as_bytes(), 0o644)?;
     let ca = Arc::new(Ca {
         counter: Counter {
+            anchors: own_anchors(&authority)?,
+            ek_roots,
+            reports: Reports::new(&args.state),
             authority,
             audience: args.trust.audience.clone(),
             statement_keys,
-            policy: policy(&args.trust),
+            policy: policy(&args.trust)?,
             misbehave: args.test_misbehave,
         },
         book: Mutex::new(OrderBook::open(&args.state.join("orders"))?),
@@ -93,6 +101,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
                 "http": url,
                 "ca_file": ca_file,
                 "roots": roots,
+                "attestation_ca": ak_ca_file,
             })
         );
         tokio::spawn(async move {
@@ -152,11 +161,56 @@ pub(crate) fn pinned(trust: &TrustArgs) -> Result<Vec<StatementKey>, Error> {
 }
 
 /// The policy the arguments set.
-pub(crate) fn policy(trust: &TrustArgs) -> CaPolicy {
-    CaPolicy {
-        allow_software: trust.allow_software,
-        ..CaPolicy::default()
+pub(crate) fn policy(trust: &TrustArgs) -> Result<CaPolicy, Error> {
+    let wrong = |problem: String| Error::Argument {
+        argument: "accept-method",
+        problem,
+    };
+    let mut methods = AcceptedMethods::unrestricted();
+    for (i, m) in trust.accept_method.iter().enumerate() {
+        let before = trust.accept_method.get(..i).unwrap_or_default();
+        if before.iter().any(|b| b.method == m.method) {
+            return Err(wrong(format!("method {} stands twice", m.method)));
+        }
+        methods = methods
+            .and(m.method, m.until)
+            .ok_or_else(|| wrong(format!("there is no method {}", m.method)))?;
     }
+    Ok(CaPolicy {
+        allow_software: trust.allow_software,
+        require_device_evidence: trust.require_device_evidence,
+        methods,
+        ..CaPolicy::default()
+    })
+}
+
+/// The makers' pinned roots, and this CA's own for attestation keys.
+pub(crate) fn own_anchors(authority: &Authority) -> Result<Anchors, Error> {
+    let mut anchors = Anchors::pinned();
+    anchors
+        .add_attestation_key_cas(
+            "this CA's own attestation key CA",
+            authority.attestation.certificate().der(),
+        )
+        .map_err(certificate_error)?;
+    Ok(anchors)
+}
+
+/// The endorsement roots the arguments pin, and no others.
+pub(crate) fn endorsement_roots(paths: &[PathBuf]) -> Result<Option<Anchors>, Error> {
+    if paths.is_empty() {
+        return Ok(None);
+    }
+    let mut anchors = Anchors::none();
+    for path in paths {
+        anchors
+            .add_endorsement_roots(&path.to_string_lossy(), &files::read(path, 1024 * 1024)?)
+            .map_err(|e| Error::Argument {
+                argument: "trust-ek-root",
+                problem: e.to_string(),
+            })?;
+    }
+    Ok(Some(anchors))
 }
 
 /// One process to a state folder: two would each let an order be used once.

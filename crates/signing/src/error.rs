@@ -249,6 +249,10 @@ impl From<CaError> for SigningError {
     fn from(e: CaError) -> Self {
         match e {
             CaError::Refused { detail, reasons } => Self::CaRefused { detail, reasons },
+            CaError::NoDeviceSteps => Self::CaRefused {
+                detail: e.to_string(),
+                reasons: Vec::new(),
+            },
             CaError::Unavailable(_) | CaError::Protocol(_) => Self::CaUnavailable(e.to_string()),
         }
     }

@@ -16,6 +16,7 @@ pub mod cbor;
 pub mod cert;
 pub mod crypto4a;
 pub mod der;
+pub mod endorsement;
 pub mod fortanix;
 pub mod gzip;
 pub mod hostile;

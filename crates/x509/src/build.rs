@@ -3,6 +3,10 @@
 //! The profiles follow CSBR §7.1.2, so that what the demo CA issues passes [`crate::profile`] and
 //! the linters real CAs use. This is no CA: it takes whatever serial, names and times it is given.
 
+mod attestation_key;
+
+pub use attestation_key::AttestationKeyTbs;
+
 use crate::asn1::{self, Asn1Error, ObjectIdentifier, context, context_primitive};
 use crate::cert::{CertError, Certificate};
 use crate::chain::Purpose;
@@ -92,46 +96,25 @@ impl TbsBuilder {
     }
 
     pub(crate) fn build_with(&self, extensions: &[Vec<u8>]) -> Result<Vec<u8>, BuildError> {
-        let serial = asn1::strip_zeros(&self.serial);
-        if serial.is_empty() || serial.len() > 20 {
-            return Err(BuildError::Serial);
+        Frame {
+            serial: &self.serial,
+            issuer: &self.issuer,
+            subject: &self.subject,
+            spki: &self.spki,
+            not_before: self.not_before,
+            not_after: self.not_after,
+            signature_algorithm: &self.signature_algorithm,
         }
-        if self.not_after < self.not_before {
-            return Err(BuildError::Validity);
-        }
-        Mechanism::from_der(&self.signature_algorithm).map_err(BuildError::SignatureAlgorithm)?;
-        for (der, field) in [(&self.issuer, "issuer"), (&self.subject, "subject")] {
-            asn1::Cursor::single(der, asn1::SEQUENCE, field)?;
-        }
-        let parts: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
-        Ok(asn1::sequence(&[
-            &asn1::tlv(context(0), &[&asn1::unsigned(&[2])]),
-            &asn1::unsigned(serial),
-            &self.signature_algorithm,
-            &self.issuer,
-            &asn1::sequence(&[
-                &time::write_time(self.not_before),
-                &time::write_time(self.not_after),
-            ]),
-            &self.subject,
-            &self.spki,
-            &asn1::tlv(context(3), &[&asn1::sequence(&parts)]),
-        ]))
+        .write(extensions)
     }
 
     pub(crate) fn extensions(&self) -> Result<Vec<Vec<u8>>, BuildError> {
-        let ski = hash::sha1(key::subject_public_key(&self.spki)?);
-        let aki = hash::sha1(key::subject_public_key(&self.issuer_spki)?);
+        let (ski, aki) = key_identifiers(&self.spki, &self.issuer_spki)?;
         let mut out = Vec::new();
         if self.profile != Profile::Root {
-            let body = asn1::sequence(&[&asn1::tlv(context_primitive(0), &[&aki])]);
-            out.push(extension(&oid::AUTHORITY_KEY_ID, false, &body));
+            out.push(aki);
         }
-        out.push(extension(
-            &oid::SUBJECT_KEY_ID,
-            false,
-            &asn1::octet_string(&ski),
-        ));
+        out.push(ski);
         match self.profile {
             Profile::Root => out.push(basic_constraints(None)),
             Profile::Intermediate { path_len, .. } => out.push(basic_constraints(Some(path_len))),
@@ -181,6 +164,47 @@ impl TbsBuilder {
     }
 }
 
+/// What every certificate has around its extensions.
+struct Frame<'a> {
+    serial: &'a [u8],
+    issuer: &'a [u8],
+    subject: &'a [u8],
+    spki: &'a [u8],
+    not_before: Micros,
+    not_after: Micros,
+    signature_algorithm: &'a [u8],
+}
+
+impl Frame<'_> {
+    fn write(&self, extensions: &[Vec<u8>]) -> Result<Vec<u8>, BuildError> {
+        let serial = asn1::strip_zeros(self.serial);
+        if serial.is_empty() || serial.len() > 20 {
+            return Err(BuildError::Serial);
+        }
+        if self.not_after < self.not_before {
+            return Err(BuildError::Validity);
+        }
+        Mechanism::from_der(self.signature_algorithm).map_err(BuildError::SignatureAlgorithm)?;
+        for (der, field) in [(self.issuer, "issuer"), (self.subject, "subject")] {
+            asn1::Cursor::single(der, asn1::SEQUENCE, field)?;
+        }
+        let parts: Vec<&[u8]> = extensions.iter().map(Vec::as_slice).collect();
+        Ok(asn1::sequence(&[
+            &asn1::tlv(context(0), &[&asn1::unsigned(&[2])]),
+            &asn1::unsigned(serial),
+            self.signature_algorithm,
+            self.issuer,
+            &asn1::sequence(&[
+                &time::write_time(self.not_before),
+                &time::write_time(self.not_after),
+            ]),
+            self.subject,
+            self.spki,
+            &asn1::tlv(context(3), &[&asn1::sequence(&parts)]),
+        ]))
+    }
+}
+
 /// Puts the signed bytes and their signature together. The result is read back; whether the
 /// signature verifies is for the caller to check ([`Certificate::verify_issued_by`]).
 ///
@@ -193,6 +217,17 @@ pub fn assemble(
 ) -> Result<Certificate, BuildError> {
     let der = asn1::sequence(&[tbs, signature_algorithm, &asn1::bit_string(signature)]);
     Ok(Certificate::from_der(&der)?)
+}
+
+/// The extensions that name the key and the issuer's key by hash (RFC 5280 §4.2.1.2 (1)).
+fn key_identifiers(spki: &[u8], issuer_spki: &[u8]) -> Result<(Vec<u8>, Vec<u8>), BuildError> {
+    let ski = hash::sha1(key::subject_public_key(spki)?);
+    let aki = hash::sha1(key::subject_public_key(issuer_spki)?);
+    let issuer = asn1::sequence(&[&asn1::tlv(context_primitive(0), &[&aki])]);
+    Ok((
+        extension(&oid::SUBJECT_KEY_ID, false, &asn1::octet_string(&ski)),
+        extension(&oid::AUTHORITY_KEY_ID, false, &issuer),
+    ))
 }
 
 fn basic_constraints(path_len: Option<u8>) -> Vec<u8> {

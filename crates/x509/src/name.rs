@@ -4,6 +4,7 @@ use crate::asn1::{
     self, Asn1Error, Cursor, ObjectIdentifier, PRINTABLE_STRING, Problem, SEQUENCE, SET,
     UTF8_STRING,
 };
+use crate::oid;
 use der::Decode;
 
 /// The subject of a request: what CSBR §7.1.4.2 allows and a CA can verify, nothing more.
@@ -111,6 +112,40 @@ pub fn ca_name(country: &str, organization: &str, common_name: &str) -> Result<V
         &rdn(&ORGANIZATION, UTF8_STRING, organization),
         &rdn(&COMMON_NAME, UTF8_STRING, common_name),
     ]))
+}
+
+/// What a TPM's certificates say of it in their subjectAltName.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TpmName {
+    /// `id:` and eight hexadecimal digits.
+    pub manufacturer: String,
+    /// Model.
+    pub model: String,
+    /// Firmware version, `id:` and eight hexadecimal digits.
+    pub version: String,
+}
+
+/// The DER `Name` of a TPM: the three attributes in one RDN (TCG EK Credential Profile §3.2.9).
+///
+/// # Errors
+/// [`Asn1Error`] for a value that is empty, longer than 64 characters, or holds control characters.
+pub fn tpm(tpm: &TpmName) -> Result<Vec<u8>, Asn1Error> {
+    let mut attributes = Vec::new();
+    for (id, value) in [
+        (oid::TPM_MANUFACTURER, &tpm.manufacturer),
+        (oid::TPM_MODEL, &tpm.model),
+        (oid::TPM_VERSION, &tpm.version),
+    ] {
+        let bad = value.is_empty()
+            || value.chars().count() > 64
+            || value.chars().any(countersign_core::text::disguises);
+        if bad {
+            return Err(Asn1Error::new("tpm name", Problem::Value));
+        }
+        let text = asn1::tlv(UTF8_STRING, &[value.as_bytes()]);
+        attributes.push(asn1::sequence(&[&asn1::oid(&id), &text]));
+    }
+    Ok(asn1::sequence(&[&asn1::set_of(attributes)]))
 }
 
 /// A DER `Name` as RFC 4514 text.

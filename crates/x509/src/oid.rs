@@ -105,6 +105,15 @@ pub const CODE_SIGNING: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.3");
 /// `id-kp-timeStamping`.
 pub const TIME_STAMPING: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.8");
 
+/// `tcg-kp-AIKCertificate`: a TPM's attestation key.
+pub const TCG_AK_CERTIFICATE: ObjectIdentifier = oid("2.23.133.8.3");
+/// `tcg-at-tpmManufacturer`.
+pub const TPM_MANUFACTURER: ObjectIdentifier = oid("2.23.133.2.1");
+/// `tcg-at-tpmModel`.
+pub const TPM_MODEL: ObjectIdentifier = oid("2.23.133.2.2");
+/// `tcg-at-tpmVersion`.
+pub const TPM_VERSION: ObjectIdentifier = oid("2.23.133.2.3");
+
 /// CSBR §7.1.6.1: non-EV code signing.
 pub const POLICY_CODE_SIGNING: ObjectIdentifier = oid("2.23.140.1.4.1");
 /// CSBR §7.1.6.1: timestamping.

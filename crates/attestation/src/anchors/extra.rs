@@ -1,5 +1,6 @@
 //! Anchors a CA adds: certificates or public keys, PEM or DER.
 
+use super::tpm2::{LINE_AK, LINE_EK};
 use super::{Anchor, Anchors, Scope};
 use crate::certificate::Certificate;
 use crate::key::PublicKey;
@@ -32,6 +33,41 @@ impl Anchors {
     /// # Errors
     /// [`AnchorError`] if there is none, or one cannot be read.
     pub fn add_file(&mut self, source: &str, bytes: &[u8]) -> Result<usize, AnchorError> {
+        self.add(source, bytes, None)
+    }
+
+    /// Adds CAs for TPM attestation keys, and for nothing else: a CA that certifies attestation
+    /// keys itself adds its own this way. An attestation key can sign more than statements of its
+    /// TPM; an anchor for every line would let what it signs pass for another maker's evidence.
+    ///
+    /// # Errors
+    /// [`AnchorError`] as [`Anchors::add_file`].
+    pub fn add_attestation_key_cas(
+        &mut self,
+        source: &str,
+        bytes: &[u8],
+    ) -> Result<usize, AnchorError> {
+        self.add(source, bytes, Some(LINE_AK))
+    }
+
+    /// Adds roots of TPM makers' endorsement certificates, and for nothing else.
+    ///
+    /// # Errors
+    /// [`AnchorError`] as [`Anchors::add_file`].
+    pub fn add_endorsement_roots(
+        &mut self,
+        source: &str,
+        bytes: &[u8],
+    ) -> Result<usize, AnchorError> {
+        self.add(source, bytes, Some(LINE_EK))
+    }
+
+    fn add(
+        &mut self,
+        source: &str,
+        bytes: &[u8],
+        line: Option<&'static str>,
+    ) -> Result<usize, AnchorError> {
         let malformed = |problem: String| AnchorError::Malformed {
             file: source.to_owned(),
             problem,
@@ -51,7 +87,9 @@ impl Anchors {
         }
         let mut added = Vec::new();
         for der in ders {
-            added.push(one(source, &der).ok_or_else(|| AnchorError::Neither(source.to_owned()))?);
+            added.push(
+                one(source, &der, line).ok_or_else(|| AnchorError::Neither(source.to_owned()))?,
+            );
         }
         if added.is_empty() {
             return Err(AnchorError::Neither(source.to_owned()));
@@ -62,7 +100,7 @@ impl Anchors {
     }
 }
 
-fn one(source: &str, der: &[u8]) -> Option<Anchor> {
+fn one(source: &str, der: &[u8], line: Option<&'static str>) -> Option<Anchor> {
     let (key, name, certificate) = match Certificate::from_der(der) {
         Ok(c) => {
             let fingerprint = hex::encode(Hash::Sha256.of(der));
@@ -74,6 +112,7 @@ fn one(source: &str, der: &[u8]) -> Option<Anchor> {
         key,
         name: Cow::Owned(name),
         scope: Scope::Extra {
+            line,
             source: source.to_owned(),
             certificate,
         },

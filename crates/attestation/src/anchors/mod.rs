@@ -108,8 +108,10 @@ pub struct Anchor {
 enum Scope {
     /// A row of the table.
     Row(&'static Row),
-    /// Given by the CA, for every product line.
+    /// Given by the CA.
     Extra {
+        /// The only product line it counts for; `None` for every one.
+        line: Option<&'static str>,
         /// The file, or another name for where it came from.
         source: String,
         /// SHA-256 of the certificate, if it came as one.
@@ -136,6 +138,13 @@ impl Anchor {
         matches!(self.scope, Scope::Extra { .. })
     }
 
+    /// Whether it was added by the CA for whatever it signs: such a key may also be a signer
+    /// itself, with no certificate below it.
+    #[must_use]
+    pub const fn is_for_all(&self) -> bool {
+        matches!(self.scope, Scope::Extra { line: None, .. })
+    }
+
     /// The row, if it is pinned.
     #[must_use]
     pub const fn row(&self) -> Option<&'static Row> {
@@ -146,10 +155,13 @@ impl Anchor {
     }
 
     /// Whether it may stand where a `role` of `line` is wanted. What the CA added may stand
-    /// anywhere a chain may end.
+    /// anywhere a chain may end, of its line if it was added for one.
     #[must_use]
     pub fn serves(&self, line: &str, role: Role) -> bool {
-        self.row().is_none_or(|r| r.line == line && r.role == role)
+        match &self.scope {
+            Scope::Row(r) => r.line == line && r.role == role,
+            Scope::Extra { line: only, .. } => only.is_none_or(|l| l == line),
+        }
     }
 
     /// For results: name, hash of the key, where it is from.
@@ -162,7 +174,14 @@ impl Anchor {
         };
         let from = match &self.scope {
             Scope::Row(row) => format!("pinned {} of {}", row.role.as_str(), row.vendor),
-            Scope::Extra { source, .. } => format!("added by the verifier, from {source}"),
+            Scope::Extra {
+                source, line: None, ..
+            } => format!("added by the verifier, from {source}"),
+            Scope::Extra {
+                source,
+                line: Some(line),
+                ..
+            } => format!("added by the verifier for {line} alone, from {source}"),
         };
         let key = hex::encode(self.key.spki_sha256());
         format!("{name} (SPKI SHA-256 {key}; {from})")
@@ -223,7 +242,19 @@ impl Anchors {
             .all
             .iter()
             .filter(|a| a.is_extra())
-            .map(|a| format!("{}={}", a.name(), hex::encode(a.key.spki_sha256())))
+            .map(|a| {
+                let line = match &a.scope {
+                    Scope::Extra {
+                        line: Some(line), ..
+                    } => line,
+                    _ => "",
+                };
+                let key = hex::encode(a.key.spki_sha256());
+                match line {
+                    "" => format!("{}={key}", a.name()),
+                    line => format!("{}={key} for {line}", a.name()),
+                }
+            })
             .collect();
         if extra.is_empty() {
             return table;

@@ -4,21 +4,24 @@
 //! which orders were used already. Every check is made that can be made, also after a failure, so
 //! that a refusal says all that is wrong at once.
 
+mod listed;
+mod policy;
 mod rules;
+
+pub use policy::{AcceptedMethods, CaPolicy};
 
 use crate::anchors::Anchors;
 use crate::bundle::{AttestationBundle, ID_AA_ATTESTATION};
 use crate::key::PublicKey;
 use crate::key_checks;
 use crate::result::{
-    AttestationResult, Check, Claim, Input, Known, Outcome, RESULT_VERSION, Verdict,
+    AttestationResult, Check, Claim, Input, Known, Outcome, RESULT_VERSION, SubjectKey, Verdict,
 };
 use crate::signature::Work;
 use crate::statement::{ServiceStatement, StatementError, StatementKey, StatementTbs, sha256};
 use crate::time::UnixSeconds;
-use crate::verify::{Context, Devices, File, Format, Pool, appraise_devices};
+use crate::verify::{Context, Devices, File, Format, Policy, Pool, appraise_devices, freshness};
 use countersign_x509::csr::{CsrError, ParsedCsr};
-use std::borrow::Cow;
 
 /// What was handed to the CA.
 #[derive(Debug, Clone, Copy)]
@@ -32,32 +35,6 @@ pub struct Submission<'a> {
     pub evidence: &'a [Vec<u8>],
 }
 
-/// What the CA's policy says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CaPolicy {
-    /// Whether keys in software tokens are taken. For test and demo CAs.
-    pub allow_software: bool,
-    /// Whether device evidence that is missing or not understood leaves the request undecided.
-    /// CSBR §6.2.7.4.2 method 7 does not ask for it.
-    pub require_device_evidence: bool,
-    /// Longest life of a statement, in seconds.
-    pub max_lifetime_s: u64,
-    /// How far in the future `issuedAt` may lie, in seconds. Expiry knows no skew.
-    pub clock_skew_s: u64,
-}
-
-impl Default for CaPolicy {
-    /// No software keys, no device evidence demanded, 30 days, 5 minutes.
-    fn default() -> Self {
-        Self {
-            allow_software: false,
-            require_device_evidence: false,
-            max_lifetime_s: 30 * 86_400,
-            clock_skew_s: 300,
-        }
-    }
-}
-
 /// The order as the CA opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpectedOrder<'a> {
@@ -67,6 +44,19 @@ pub struct ExpectedOrder<'a> {
     pub nonce: &'a [u8],
     /// Who ordered.
     pub subscriber: &'a str,
+    /// Whose statements count.
+    pub attestation_key: AttestationKey<'a>,
+}
+
+/// Which attestation key may have signed the device evidence of an order (TPM).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttestationKey<'a> {
+    /// Any that leads to an anchor: the CA certifies none itself.
+    Any,
+    /// The one whose certificate, DER, was issued in this order after its challenge.
+    OfOrder(&'a [u8]),
+    /// None: no challenge was answered in this order.
+    NoneInOrder,
 }
 
 /// What the CA knows and pins.
@@ -103,8 +93,10 @@ pub fn appraise_request(
         claims: Vec::new(),
         software: Known::Unknown,
         verified: false,
+        subject: None,
     };
     let csr = a.request(submission.csr);
+    a.subject = csr.as_ref().and_then(subject);
     let bundle = csr.as_ref().and_then(|csr| a.bundle(csr));
     if let Some(statement) = a.find_statement(submission.statement, bundle.as_ref()) {
         a.statement(&statement, csr.as_ref());
@@ -121,7 +113,7 @@ pub fn appraise_request(
         Some(csr) => device_evidence(csr, &evidence, ctx),
         None => Devices::default(),
     };
-    a.finish(devices, inputs(submission, bundle.as_ref()))
+    a.finish(devices, listed::inputs(submission, bundle.as_ref()))
 }
 
 /// Device evidence in the request's bundle and beside it. Evidence that is missing or not
@@ -144,8 +136,8 @@ fn device_evidence(csr: &ParsedCsr, evidence: &[File<'_>], ctx: &RequestContext<
         csr: None,
         csr_der: Some(csr.der()),
         at: ctx.now,
-        // An order's nonce stands in the statement; devices were not given it.
-        nonce: None,
+        nonce: ctx.order.map(|o| o.nonce),
+        nonce_needed: false,
         anchors: ctx.anchors,
         work: &work,
     };
@@ -163,6 +155,18 @@ struct Appraisal<'a> {
     claims: Vec<Claim>,
     software: Known,
     verified: bool,
+    subject: Option<SubjectKey>,
+}
+
+/// The key the request is for.
+fn subject(csr: &ParsedCsr) -> Option<SubjectKey> {
+    let key = PublicKey::from_spki(csr.public_key().spki_der()).ok()?;
+    Some(SubjectKey {
+        given_as: "csr".to_owned(),
+        algorithm: key.kind(),
+        spki_sha256: hex::encode(key.spki_sha256()),
+        requested_name: Some(csr.subject_text()),
+    })
 }
 
 impl Appraisal<'_> {
@@ -370,16 +374,46 @@ impl Appraisal<'_> {
                 (true, false) => "a software token, which this CA's policy does not allow",
             },
         ));
-        self.claims = claims(tbs, self.verified);
+        self.claims = listed::claims(tbs, self.verified);
+    }
+
+    /// A certificate this CA gave to one order's attestation key is no word for another order.
+    fn attestation_key(&self, devices: &Devices) -> Option<Check> {
+        let used = devices.facts.attestation_key_certificate.as_ref()?;
+        let rule = rules::ATTESTATION_KEY;
+        Some(match self.ctx.order?.attestation_key {
+            AttestationKey::Any => return None,
+            AttestationKey::NoneInOrder => rule.check(
+                false,
+                format!("certificate {used} signed; this order has certified none"),
+            ),
+            AttestationKey::OfOrder(der) => {
+                let own = hex::encode(sha256(der));
+                let same = own == *used;
+                rule.check(
+                    same,
+                    if same {
+                        used.clone()
+                    } else {
+                        format!("certificate {used} signed; this order's is {own}")
+                    },
+                )
+            }
+        })
     }
 
     fn finish(mut self, devices: Devices, inputs: Vec<Input>) -> AttestationResult {
         self.checks.extend(devices.checks.iter().cloned());
-        let verdict = Verdict::over(&self.checks);
+        self.checks.extend(self.attestation_key(&devices));
+        let mut policy = None;
+        if self.ctx.policy.require_device_evidence && !devices.formats.is_empty() {
+            let origin = Policy::origin();
+            self.checks.extend(origin.judge(&devices, &[], self.ctx.now));
+            policy = Some(origin.applied());
+        }
         let mut supports_methods = Vec::new();
-        let mut claims = self.claims;
-        claims.extend(devices.claims);
-        if verdict != Verdict::Reject && self.software != Known::Yes {
+        let refused = Verdict::over(&self.checks) == Verdict::Reject;
+        if !refused && self.software != Known::Yes {
             supports_methods.extend(crate::verify::device_methods(&self.checks, &devices.facts));
             // Our word carries method 7 only for hardware: CSBR §6.2.7.3 is what the method refers
             // to, and a software token does not meet it.
@@ -387,6 +421,15 @@ impl Appraisal<'_> {
                 supports_methods.push(7);
             }
         }
+        let (methods, now) = (self.ctx.policy.methods, self.ctx.now);
+        self.checks
+            .extend(methods.judge(&supports_methods, self.software, refused, now));
+        let verdict = Verdict::over(&self.checks);
+        if verdict == Verdict::Reject {
+            supports_methods.clear();
+        }
+        let mut claims = self.claims;
+        claims.extend(devices.claims);
         let mut anchor_set = vec![self.ctx.anchor_set_version.to_owned()];
         if !devices.formats.is_empty() {
             anchor_set.push(self.ctx.anchors.version());
@@ -399,14 +442,14 @@ impl Appraisal<'_> {
             supports_methods,
             weaknesses: devices.weaknesses,
             claims,
+            freshness: freshness(&self.checks),
             checks: self.checks,
             inputs,
             anchor_set_version: anchor_set.join("; "),
             appraised_at: self.ctx.now,
-            subject: None,
+            subject: self.subject,
             formats: devices.formats,
-            freshness: None,
-            policy: None,
+            policy,
             unused: Vec::new(),
             seen_before: None,
         }
@@ -423,65 +466,6 @@ fn both(stated: [u8; 32], computed: [u8; 32]) -> String {
             hex::encode(computed)
         )
     }
-}
-
-fn claims(tbs: &StatementTbs, verified: bool) -> Vec<Claim> {
-    let by = if verified {
-        "the service, signed"
-    } else {
-        "an unverified statement"
-    };
-    let claim = |name: &str, value: &str| Claim {
-        name: name.to_owned(),
-        value: value.to_owned(),
-        by: Cow::Borrowed(by),
-    };
-    let mut out = vec![
-        claim("service", &tbs.service),
-        claim("subscriber", &tbs.subscriber),
-        claim("key.isolation", tbs.key.isolation.as_str()),
-        claim("key.mechanism", &tbs.key.mechanism),
-        claim("device.manufacturer", &tbs.device.manufacturer),
-        claim("device.model", &tbs.device.model),
-        claim("device.serial", &tbs.device.serial),
-        claim("device.firmware", &tbs.device.firmware),
-        claim("log.origin", &tbs.log.origin),
-        claim("log.verifier-key", &tbs.log.verifier_key),
-    ];
-    if let Some(hash) = &tbs.practice_statement_hash {
-        out.push(claim("practice-statement.sha256", &hex::encode(hash)));
-    }
-    if let Some(audit) = &tbs.audit {
-        let period = format!("{}, {} to {}", audit.scheme, audit.from, audit.to);
-        out.push(claim("audit", &period));
-    }
-    out.extend(
-        tbs.key
-            .attributes
-            .iter()
-            .map(|a| claim(&a.attribute, &a.seen)),
-    );
-    out
-}
-
-fn inputs(submission: &Submission<'_>, bundle: Option<&AttestationBundle>) -> Vec<Input> {
-    let input = |name: &str, bytes: &[u8]| Input {
-        name: name.to_owned(),
-        sha256: hex::encode(sha256(bytes)),
-    };
-    let mut out = vec![input("csr", submission.csr)];
-    out.extend(submission.statement.map(|s| input("statement", s)));
-    let service = crate::statement::service_statement_oid();
-    let inside = bundle.map(|b| b.attestations.as_slice());
-    for (i, a) in inside.unwrap_or_default().iter().enumerate() {
-        if a.kind != service {
-            out.push(input(&format!("bundle[{i}]"), &a.stmt));
-        }
-    }
-    for (i, bytes) in submission.evidence.iter().enumerate() {
-        out.push(input(&format!("evidence[{i}]"), bytes));
-    }
-    out
 }
 
 #[cfg(test)]

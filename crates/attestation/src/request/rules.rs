@@ -74,3 +74,13 @@ pub(super) const SOFTWARE: Rule = Rule::documented(
     "the key is in hardware, or this CA's policy says allow-software",
     "CSBR §6.2.7.3 (hardware crypto module)",
 );
+pub(super) const METHOD: Rule = Rule::documented(
+    "accepted-method",
+    "the request supports a verification method that this CA accepts, and its last day is not over",
+    "CSBR §6.2.7.4.2; the CA's policy",
+);
+pub(super) const ATTESTATION_KEY: Rule = Rule::documented(
+    "attestation-key-of-order",
+    "device evidence is signed by the attestation key that answered this order's challenge",
+    "TPM 2.0 Library Part 1 §24; docs/ca/demo-ca-protocol.md",
+);

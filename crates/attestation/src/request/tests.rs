@@ -75,6 +75,7 @@ impl Scene {
                         id,
                         nonce,
                         subscriber,
+                        attestation_key: AttestationKey::Any,
                     }),
                 seen_orders: Some(&|id| self.used.iter().any(|u| u == id)),
                 policy: self.policy,

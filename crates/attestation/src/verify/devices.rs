@@ -91,7 +91,13 @@ fn no_nonce(found: &Findings, cx: &Context<'_>) -> Option<Check> {
             Outcome::NotChecked,
             "no nonce was given, and this format carries none: proof of possession is the request's signature",
         ),
-        Some(_) => FRESH.outcome(Outcome::Unknown, "this format carries no nonce"),
+        Some(_) if cx.nonce_needed => {
+            FRESH.outcome(Outcome::Unknown, "this format carries no nonce")
+        }
+        Some(_) => FRESH.outcome(
+            Outcome::NotChecked,
+            "this format carries no nonce; the order's stands in the service statement alone",
+        ),
     })
 }
 

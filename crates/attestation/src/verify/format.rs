@@ -35,6 +35,9 @@ pub struct Context<'a> {
     pub at: UnixSeconds,
     /// The nonce the verifier gave to whoever made the evidence.
     pub nonce: Option<&'a [u8]>,
+    /// Whether evidence of a format that carries no nonce leaves freshness undecided where one was
+    /// given. Not so for an order's nonce: request and service statement answer it too.
+    pub nonce_needed: bool,
     /// Whom to trust.
     pub anchors: &'a Anchors,
     /// Counts signature verifications.

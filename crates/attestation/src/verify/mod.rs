@@ -25,7 +25,7 @@ pub use question::{Question, SubjectFile, verify};
 pub use requirement::{Level, PolicyError, Requirement};
 
 pub(crate) use devices::{Devices, appraise_devices};
-pub(crate) use question::device_methods;
+pub(crate) use question::{device_methods, freshness};
 pub(crate) use unpack::gunzip;
 
 #[cfg(test)]

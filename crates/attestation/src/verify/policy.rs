@@ -241,7 +241,7 @@ impl Policy {
         })
     }
 
-    pub(super) fn applied(&self) -> PolicyApplied {
+    pub(crate) fn applied(&self) -> PolicyApplied {
         let list = |items: &[String]| items.join(" or ");
         let mut demands = vec!["genuine".to_owned(), "bound to the key".to_owned()];
         if self.generated_in_device {

@@ -99,6 +99,7 @@ pub fn verify(question: &Question<'_>) -> AttestationResult {
             csr_der: subject.csr.as_ref().map(|(_, der)| der.as_slice()),
             at: question.at,
             nonce: question.nonce,
+            nonce_needed: true,
             anchors: question.anchors,
             work: &work,
         };
@@ -235,7 +236,7 @@ fn name_anchors(unused: &mut [Unused], pool: &Pool, anchors: &Anchors) {
 }
 
 /// The worst of all evidence: one stale piece is not made fresh by another.
-fn freshness(checks: &[Check]) -> Option<Outcome> {
+pub(crate) fn freshness(checks: &[Check]) -> Option<Outcome> {
     let seen = |o: Outcome| {
         checks
             .iter()

@@ -2,9 +2,14 @@
 
 use super::ask;
 use super::common::{Ask, accepted, refused_by, undecided_by};
-use countersign_attestation::result::Outcome;
+use countersign_attestation::request::{
+    AttestationKey, CaPolicy, ExpectedOrder, RequestContext, Submission, appraise_request,
+};
+use countersign_attestation::result::{AttestationResult, Outcome};
+use countersign_attestation::{Anchors, UnixSeconds};
 use countersign_testkit_evidence::cert::{attestation_attribute, request};
 use countersign_testkit_evidence::tpm2::{TCG_STATEMENT, Tpm2};
+use countersign_testkit_evidence::yubihsm2::YubiHsm2;
 use countersign_testkit_evidence::{Key, Kind, der};
 
 pub fn in_request(t: &Tpm2, statements: &[(&str, Vec<u8>)]) -> Ask {
@@ -83,4 +88,103 @@ fn the_older_bundle_with_a_hint_is_read() {
     ask.is_csr = true;
     ask.subject = request("Acme", &t.key, &[attribute]);
     accepted(&ask.about(&[]));
+}
+
+/// A request appraised in an order with that nonce. It has no statement, so it is refused in the end.
+fn in_order(
+    csr: &[u8],
+    evidence: &[Vec<u8>],
+    anchor: &[u8],
+    nonce: &[u8],
+    attestation_key: AttestationKey<'_>,
+) -> AttestationResult {
+    let mut anchors = Anchors::pinned();
+    anchors.add_file("test root", anchor).unwrap();
+    appraise_request(
+        &Submission {
+            csr,
+            statement: None,
+            evidence,
+        },
+        &RequestContext {
+            audience: "ca.example",
+            now: UnixSeconds::new(super::common::NOW).unwrap(),
+            statement_keys: &[],
+            anchor_set_version: "test",
+            order: Some(ExpectedOrder {
+                id: "1",
+                nonce,
+                subscriber: "acme",
+                attestation_key,
+            }),
+            seen_orders: None,
+            policy: CaPolicy::default(),
+            formats: countersign_attestation::vendor::FORMATS,
+            anchors: &anchors,
+        },
+    )
+}
+
+fn outcome(r: &AttestationResult, check: &str) -> Option<Outcome> {
+    r.check(check).map(|c| c.outcome)
+}
+
+#[test]
+fn an_order_s_nonce_must_stand_in_evidence_that_can_carry_one() {
+    let t = Tpm2::default();
+    let tcg = (TCG_STATEMENT, t.tcg_statement(false));
+    let csr = request(
+        "Acme",
+        &t.key,
+        &[attestation_attribute(&[tcg], &t.certificates())],
+    );
+    let with = |nonce| in_order(&csr, &[], &t.root(), nonce, AttestationKey::Any);
+    let right = with(&t.extra_data);
+    assert_eq!(outcome(&right, "freshness"), Some(Outcome::Pass));
+    assert_eq!(right.freshness, Some(Outcome::Pass));
+    assert_eq!(right.subject.unwrap().algorithm, "P-256");
+    assert_eq!(
+        outcome(&with(b"of another"), "freshness"),
+        Some(Outcome::Fail)
+    );
+    // A format without a nonce: said, and no obstacle in an order.
+    let y = YubiHsm2::default();
+    let csr = request("Acme", &y.key, &[]);
+    let r = in_order(
+        &csr,
+        &y.files(),
+        &y.root(),
+        b"an order's",
+        AttestationKey::NoneInOrder,
+    );
+    assert_eq!(outcome(&r, "freshness"), Some(Outcome::NotChecked));
+    assert_eq!(outcome(&r, "attestation-key-of-order"), None);
+    assert_eq!(outcome(&r, "key-bound"), Some(Outcome::Pass));
+}
+
+#[test]
+fn where_the_ca_certifies_attestation_keys_only_the_order_s_own_counts() {
+    let t = Tpm2::default();
+    // ECDSA differs from call to call: the certificates are made once.
+    let certificates = t.certificates();
+    let tcg = (TCG_STATEMENT, t.tcg_statement(false));
+    let csr = request(
+        "Acme",
+        &t.key,
+        &[attestation_attribute(&[tcg], &certificates)],
+    );
+    let with = |key| {
+        let r = in_order(&csr, &[], &t.root(), &t.extra_data, key);
+        outcome(&r, "attestation-key-of-order")
+    };
+    assert_eq!(
+        with(AttestationKey::OfOrder(&certificates[0])),
+        Some(Outcome::Pass)
+    );
+    assert_eq!(
+        with(AttestationKey::OfOrder(&certificates[1])),
+        Some(Outcome::Fail)
+    );
+    assert_eq!(with(AttestationKey::NoneInOrder), Some(Outcome::Fail));
+    assert_eq!(with(AttestationKey::Any), None);
 }

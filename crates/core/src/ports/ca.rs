@@ -1,5 +1,6 @@
 //! The port to certificate authorities: an order with steps, not one call.
 
+use super::evidence::{DeviceChallenge, DeviceIdentity};
 use crate::OrderId;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -68,6 +69,29 @@ pub trait CertificateAuthority: Send + Sync + 'static {
     fn takes_software_keys(&self) -> bool;
     /// Opens an order.
     async fn open(&self, order: OrderId, subscriber: &str) -> Result<OpenedOrder, CaError>;
+    /// A step of its own for keys in a TPM, between opening and handing over: presents the device.
+    /// The CA answers with a challenge for it.
+    ///
+    /// # Errors
+    /// [`CaError::NoDeviceSteps`] where the CA, or the connector, has no such step;
+    /// [`CaError::Refused`] with the CA's reasons against this device.
+    async fn identify(
+        &self,
+        reference: &str,
+        device: &DeviceIdentity,
+    ) -> Result<DeviceChallenge, CaError> {
+        let _ = (reference, device);
+        Err(CaError::NoDeviceSteps)
+    }
+    /// Hands over the secret that the device read out of the challenge. A challenge takes one answer,
+    /// right or wrong. The CA gives the attestation key's certificate and those above it, DER.
+    ///
+    /// # Errors
+    /// As [`CertificateAuthority::identify`].
+    async fn answer(&self, reference: &str, secret: &[u8]) -> Result<Vec<Vec<u8>>, CaError> {
+        let _ = (reference, secret);
+        Err(CaError::NoDeviceSteps)
+    }
     /// Hands over request, statement and evidence.
     async fn submit(
         &self,
@@ -92,6 +116,10 @@ pub enum CaError {
         /// Its reasons, one per check.
         reasons: Vec<String>,
     },
+    /// The CA certifies no attestation keys: its orders have no steps for a device. The order itself
+    /// is untouched and can go on without them. Retrying cannot help.
+    #[error("the CA has no steps for a device: it certifies no attestation keys")]
+    NoDeviceSteps,
     /// The CA's answer could not be understood.
     #[error("the CA's answer is not understood: {0}")]
     Protocol(String),

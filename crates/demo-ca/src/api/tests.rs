@@ -5,6 +5,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
+use countersign_attestation::Anchors;
 use countersign_attestation::bundle::{AttestationBundle, ID_AA_ATTESTATION};
 use countersign_attestation::request::CaPolicy;
 use countersign_attestation::statement::{
@@ -25,6 +26,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use tower::ServiceExt;
 
 use crate::authority::Authority;
+use crate::reports::Reports;
+use crate::serve::own_anchors;
+
+mod device;
+mod evidence;
+mod swtpm;
+mod tpm;
 
 const START: i64 = 1_795_300_000;
 
@@ -62,7 +70,8 @@ struct Scene {
     key: P256,
     clock: Arc<AtomicI64>,
     misbehave: Option<Misbehaviour>,
-    allow_software: bool,
+    policy: CaPolicy,
+    ek_roots: Option<Anchors>,
 }
 
 impl Scene {
@@ -73,7 +82,11 @@ impl Scene {
             key: P256::new(),
             clock: Arc::new(AtomicI64::new(START)),
             misbehave: None,
-            allow_software: true,
+            policy: CaPolicy {
+                allow_software: true,
+                ..CaPolicy::default()
+            },
+            ek_roots: None,
         }
     }
 
@@ -83,15 +96,15 @@ impl Scene {
             Authority::open(&self.dir.path().join("ca"), "http://127.0.0.1:9", now).unwrap();
         Arc::new(Ca {
             counter: Counter {
+                anchors: own_anchors(&authority).unwrap(),
+                ek_roots: self.ek_roots.clone(),
+                reports: Reports::new(self.dir.path()),
                 authority,
                 audience: "demo-ca".into(),
                 statement_keys: vec![
                     StatementKey::from_spki_der(self.service.public.spki_der()).unwrap(),
                 ],
-                policy: CaPolicy {
-                    allow_software: self.allow_software,
-                    ..CaPolicy::default()
-                },
+                policy: self.policy,
                 misbehave: self.misbehave,
             },
             book: Mutex::new(OrderBook::open(&self.dir.path().join("orders")).unwrap()),
@@ -193,7 +206,12 @@ async fn call(ca: &Arc<Ca>, method: &str, path: &str, body: &str) -> (StatusCode
 }
 
 async fn open(ca: &Arc<Ca>) -> Value {
-    let (status, order) = call(ca, "POST", "/orders", r#"{"subscriber":"acme"}"#).await;
+    open_for(ca, "acme").await
+}
+
+async fn open_for(ca: &Arc<Ca>, subscriber: &str) -> Value {
+    let body = json!({ "subscriber": subscriber }).to_string();
+    let (status, order) = call(ca, "POST", "/orders", &body).await;
     assert_eq!(status, StatusCode::CREATED, "{order}");
     order
 }
@@ -424,7 +442,7 @@ async fn an_expired_order_and_an_expired_statement_are_refused() {
 #[tokio::test]
 async fn a_software_key_needs_the_flag() {
     let mut scene = Scene::new();
-    scene.allow_software = false;
+    scene.policy.allow_software = false;
     let ca = scene.ca();
     let order = open(&ca).await;
     let answer = submit(&ca, &order, &scene.submission(&scene.statement(&order))).await;
@@ -517,10 +535,14 @@ async fn keys_are_for_their_owner_alone_and_survive_a_restart() {
             &before.counter.authority.issuing,
             &after.counter.authority.issuing,
         ),
+        (
+            &before.counter.authority.attestation,
+            &after.counter.authority.attestation,
+        ),
     ] {
         assert_eq!(a.certificate(), b.certificate());
     }
-    for name in ["root.key", "issuing.key"] {
+    for name in ["root.key", "issuing.key", "attestation.key"] {
         let path = scene.dir.path().join("ca").join(name);
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");

@@ -83,7 +83,7 @@ impl Service {
                 Ok(())
             }
             // Away, or it says what we do not understand: the longer it lasts, the rarer we ask.
-            Err(e @ (CaError::Unavailable(_) | CaError::Protocol(_))) => {
+            Err(e @ (CaError::Unavailable(_) | CaError::Protocol(_) | CaError::NoDeviceSteps)) => {
                 let wait = backoff(order.created, self.clock().now());
                 self.wait_on(&order, wait, Some(e.to_string())).await
             }

@@ -240,7 +240,7 @@ fn signer<'a>(
     if let Some(key) = spki {
         return Ok(Some(bare(key)));
     }
-    let mut added = cx.anchors.iter().filter(|a| a.is_extra());
+    let mut added = cx.anchors.iter().filter(|a| a.is_for_all());
     let found = added.find(|a| block.key_id.is_some_and(|id| is_key_id(a.key(), id)));
     Ok(found.map(|a| bare(a.key().clone())))
 }
@@ -274,7 +274,7 @@ fn chain(
     cx: &Context<'_>,
     out: &mut Findings,
 ) -> Check {
-    let mut added = cx.anchors.iter().filter(|a| a.is_extra());
+    let mut added = cx.anchors.iter().filter(|a| a.is_for_all());
     if let Some(anchor) = added.find(|a| *a.key() == signer.key) {
         out.facts.root = Some(anchor.describe());
         return CHAIN.check(true, format!("the signer is {}", anchor.describe()));

@@ -5,6 +5,7 @@ use crate::certificate::{
     BASIC_CONSTRAINTS, CERTIFICATE_POLICIES, Certificate, EXT_KEY_USAGE, SUBJECT_ALT_NAME,
 };
 use crate::der::{expect, tag};
+use crate::key::PublicKey;
 use crate::name::Name;
 use spki::ObjectIdentifier;
 
@@ -148,6 +149,56 @@ pub fn fits_ak(c: &Certificate) -> Result<(), String> {
 /// # Errors
 /// In words, what is wrong with it.
 pub fn fits_ca(c: &Certificate, above: u64) -> Result<(), String> {
+    fits_ca_for(c, above, AK_USAGE, "attestation keys")
+}
+
+/// Whether a certificate may be the CA `above` certificates over an endorsement key's.
+///
+/// # Errors
+/// In words, what is wrong with it.
+pub fn fits_ek_ca(c: &Certificate, above: u64) -> Result<(), String> {
+    fits_ca_for(c, above, EK_USAGE, "endorsement keys")
+}
+
+/// Whether a certificate may be an endorsement key's (TCG EK Credential Profile §3.2).
+///
+/// # Errors
+/// In words, what is wrong with it.
+pub fn fits_ek(c: &Certificate) -> Result<(), String> {
+    if c.version() != 3 {
+        return Err(format!("is version {}, not 3", c.version()));
+    }
+    let usages = c.extended_key_usages().map_err(|e| e.to_string())?;
+    if !usages.is_empty() && !usages.iter().any(|u| *u == EK_USAGE) {
+        return Err(
+            "has extended key usages without 2.23.133.8.1, so it is no endorsement key's"
+                .to_owned(),
+        );
+    }
+    if matches!(
+        c.basic_constraints().map_err(|e| e.to_string())?,
+        Some((true, _))
+    ) {
+        return Err("is a CA".to_owned());
+    }
+    // RFC 5280 §4.2.1.3: keyEncipherment (bit 2) for RSA, keyAgreement (bit 4) for ECDH.
+    let (bit, wanted) = match c.key().map_err(|e| e.to_string())? {
+        PublicKey::Rsa { .. } => (0x20, "keyEncipherment"),
+        _ => (0x08, "keyAgreement"),
+    };
+    if key_usage(c)?.is_some_and(|bits| bits & bit == 0) {
+        return Err(format!("has a key usage without {wanted}"));
+    }
+    device(c)?;
+    known_critical(c)
+}
+
+fn fits_ca_for(
+    c: &Certificate,
+    above: u64,
+    usage: ObjectIdentifier,
+    of: &str,
+) -> Result<(), String> {
     if c.version() != 3 {
         return Err(format!("is version {}, not 3", c.version()));
     }
@@ -160,9 +211,9 @@ pub fn fits_ca(c: &Certificate, above: u64) -> Result<(), String> {
         return Err("has a key usage without keyCertSign".to_owned());
     }
     let usages = c.extended_key_usages().map_err(|e| e.to_string())?;
-    let allows = usages.iter().any(|u| *u == AK_USAGE || *u == ANY_USAGE);
+    let allows = usages.iter().any(|u| *u == usage || *u == ANY_USAGE);
     if !usages.is_empty() && !allows {
-        return Err("is no CA for attestation keys by its extended key usages".to_owned());
+        return Err(format!("is no CA for {of} by its extended key usages"));
     }
     known_critical(c)
 }

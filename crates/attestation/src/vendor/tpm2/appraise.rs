@@ -3,6 +3,8 @@
 mod attestation_key;
 mod webauthn;
 
+pub(super) use attestation_key::restricted;
+
 use super::ak::{self, EK_USAGE};
 use super::attest::{Attest, Attested};
 use super::container::{Container, Statement, publics, read};

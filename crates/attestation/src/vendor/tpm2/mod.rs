@@ -8,13 +8,16 @@
 //! endorsement key, is interactive and cannot be shown to a third party.
 //!
 //! Parsing ([`attest`], [`public`], [`signature`], [`creation`], [`webauthn`]) is bytes to values,
-//! strict, without judgement; `appraise` is values to checks and facts.
+//! strict, without judgement; `appraise` is values to checks and facts. A CA that holds that
+//! conversation itself has the two halves it needs in [`identity`] and [`credential`].
 
 pub mod ak;
 mod appraise;
 pub mod attest;
 mod container;
 pub mod creation;
+pub mod credential;
+pub mod identity;
 pub mod public;
 mod rules;
 mod says;

@@ -83,6 +83,27 @@ pub(super) const EK: Rule = Rule::documented(
     "TCG EK Credential Profile §2.1.5; TPM 2.0 Library Part 1 §24",
 );
 
+pub(super) const EK_CHAIN: Rule = Rule::confirmed(
+    "tpm-ek-chain",
+    "the endorsement key's certificate (extended key usage 2.23.133.8.1 where one is stated, its key for decryption, the TPM in its subjectAltName, no CA) leads to a root that the verifier pins for endorsement keys, all valid now",
+    "TCG EK Credential Profile §3.2; RFC 5280 §6.1",
+);
+pub(super) const EK_KEY: Rule = Rule::confirmed(
+    "tpm-ek-key",
+    "the endorsement key is of a template whose parameters are known: RSA-2048, P-256 or P-384",
+    "TCG EK Credential Profile §B.3, §B.4",
+);
+pub(super) const EK_ROCA: Rule = Rule::documented(
+    "tpm-ek-roca",
+    "an endorsement key's RSA modulus does not come from the flawed generator of CVE-2017-15361: else others than the TPM answer the challenge",
+    "CVE-2017-15361",
+);
+pub(super) const AK_PUBLIC: Rule = Rule::confirmed(
+    "tpm-ak-public",
+    "the attestation key's public area can be read to its last byte: an elliptic curve or RSA of 2048 bits and more, tied to a signature scheme with SHA-256 or better, its Name by SHA-256 or better",
+    "TPM 2.0 Library Part 2 §12.2.4; Part 1 §25",
+);
+
 /// Where freshness stands.
 pub(super) const FRESH: &str =
     "TPM 2.0 Library Part 3 §18.1 (qualifyingData); WebAuthn §7.1 (challenge)";

@@ -114,7 +114,7 @@ pub(super) fn find<'a>(
         }
     }
     // A CA that made the attestation key answer its challenge may pin the bare key.
-    for anchor in anchors.iter().filter(|a| a.is_extra()).take(MAX_TRIED) {
+    for anchor in anchors.iter().filter(|a| a.is_for_all()).take(MAX_TRIED) {
         for (id, signature) in &signatures {
             if let Ok(algorithm) = try_one(work, anchor.key(), attest, signature) {
                 return Signer::Anchor {

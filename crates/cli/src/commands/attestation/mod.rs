@@ -3,10 +3,8 @@
 
 mod anchors;
 mod device_log;
-mod html;
 pub(super) mod inputs;
 mod inspect;
-pub(super) mod text;
 mod verify;
 
 use crate::context::Context;

@@ -1,13 +1,13 @@
 //! `countersign attestation verify`.
 
 use super::device_log::DeviceLog;
-use super::{html, inputs, text};
+use super::inputs;
 use crate::exit::Exit;
 use crate::failure::{Failure, Result};
 use crate::report::Report;
 use clap::{ArgGroup, Args};
 use countersign_attestation::verify::{Policy, Question, Requirement, SubjectFile, verify};
-use countersign_attestation::{Anchors, UnixSeconds, Verdict};
+use countersign_attestation::{Anchors, UnixSeconds, Verdict, report};
 use countersign_core::{Clock as _, SystemClock};
 use std::path::{Path, PathBuf};
 
@@ -101,7 +101,7 @@ impl Verify {
             }
         }
         if let Some(path) = &self.report {
-            std::fs::write(path, html::page(&result))
+            std::fs::write(path, report::html(&result))
                 .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
         }
         let exit = match result.verdict {
@@ -109,7 +109,7 @@ impl Verify {
             Verdict::Reject => Exit::Bad,
             Verdict::Unverifiable => Exit::Undecided,
         };
-        Ok(Report::new(&result, text::page(&result)).exit(exit))
+        Ok(Report::new(&result, report::text(&result)).exit(exit))
     }
 }
 

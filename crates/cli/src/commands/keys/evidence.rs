@@ -1,6 +1,6 @@
 //! `countersign keys evidence`: what a vendor's tool says of a key.
 
-use crate::commands::attestation::{inputs, text};
+use crate::commands::attestation::inputs;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::report::Report;
@@ -110,7 +110,7 @@ fn report(answer: Value) -> Report {
     let result = answer.get("result").cloned().unwrap_or_default();
     if let Ok(result) = serde_json::from_value::<AttestationResult>(result) {
         said.push('\n');
-        said.push_str(&text::page(&result));
+        said.push_str(&countersign_attestation::report::text(&result));
     }
     Report::new(answer, said)
 }

@@ -2,7 +2,7 @@
 
 use super::super::ak::{self, fits_ak, fits_ca};
 use super::super::container::{Container, publics};
-use super::super::public::Public;
+use super::super::public::{Attributes, Public};
 use super::super::signer::{self, Signer};
 use super::super::{rules, signed, weakness};
 use super::Appraisal;
@@ -11,7 +11,7 @@ use crate::anchors::tpm2::LINE_AK;
 use crate::certificate::Certificate;
 use crate::chain::{Candidate, Place, Shape, walk};
 use crate::key::PublicKey;
-use crate::result::Outcome;
+use crate::result::{Check, Outcome};
 use crate::signature::Algorithm;
 use crate::verify::format::said;
 
@@ -120,7 +120,7 @@ impl<'c> Appraisal<'_, 'c> {
     /// Whether the attestation key itself is an anchor that the verifier gave: one that ran the
     /// challenge (`TPM2_ActivateCredential`) needs no certificate.
     fn pinned(&mut self, ak: &PublicKey) -> bool {
-        let mut added = self.cx.anchors.iter().filter(|a| a.is_extra());
+        let mut added = self.cx.anchors.iter().filter(|a| a.is_for_all());
         let Some(anchor) = added.find(|a| a.key() == ak) else {
             return false;
         };
@@ -183,6 +183,8 @@ impl<'c> Appraisal<'_, 'c> {
         if check.outcome == Outcome::Pass {
             self.out.facts.chain = chain.names();
             self.out.facts.root = chain.anchor().map(crate::anchors::Anchor::describe);
+            self.out.facts.attestation_key_certificate =
+                Some(hex::encode(crate::signature::Hash::Sha256.of(leaf.der())));
         }
         self.out.checks.push(check);
         if let Ok(device) = ak::device(leaf) {
@@ -224,16 +226,19 @@ impl<'c> Appraisal<'_, 'c> {
     }
 
     fn ak_attributes(&mut self, area: &Public<'_>) {
-        let a = area.attributes;
-        let holds = a.restricted()
-            && a.sign()
-            && !a.decrypt()
-            && a.fixed_tpm()
-            && a.fixed_parent()
-            && a.sensitive_data_origin();
-        let seen = format!("attributes of the attestation key 0x{:08x}", a.0);
-        self.out
-            .checks
-            .push(rules::AK_ATTRIBUTES.check(holds, seen));
+        self.out.checks.push(restricted(area.attributes));
     }
+}
+
+/// Whether attributes are an attestation key's.
+pub(in crate::vendor::tpm2) fn restricted(a: Attributes) -> Check {
+    let holds = a.restricted()
+        && a.sign()
+        && !a.decrypt()
+        && a.fixed_tpm()
+        && a.fixed_parent()
+        && a.sensitive_data_origin()
+        && !a.encrypted_duplication();
+    let seen = format!("attributes of the attestation key 0x{:08x}", a.0);
+    rules::AK_ATTRIBUTES.check(holds, seen)
 }

@@ -1,19 +1,23 @@
-//! A result as text that a validation officer reads and files.
+//! A result as text, and as one page ([`html`]), that a validation officer reads and files.
 
-use crate::table::printable;
-use countersign_attestation::result::{
+mod html;
+
+pub use html::html;
+
+use crate::result::{
     AttestationResult, Basis, Check, Exportable, Facts, Known, Outcome, SerialScope, Verdict,
     Weakness,
 };
+use countersign_core::text::disguises;
 
 /// A heading and what stands under it; used for the text and for the page.
-pub(super) struct Section {
-    pub(super) title: &'static str,
-    pub(super) lines: Vec<(String, String)>,
+struct Section {
+    title: &'static str,
+    lines: Vec<(String, String)>,
 }
 
 /// The verdict as one sentence.
-pub(super) fn headline(r: &AttestationResult) -> (&'static str, &'static str) {
+fn headline(r: &AttestationResult) -> (&'static str, &'static str) {
     match r.verdict {
         Verdict::Accept => (
             "ACCEPT",
@@ -28,7 +32,8 @@ pub(super) fn headline(r: &AttestationResult) -> (&'static str, &'static str) {
 }
 
 /// The text.
-pub(in crate::commands) fn page(r: &AttestationResult) -> String {
+#[must_use]
+pub fn text(r: &AttestationResult) -> String {
     let (word, sentence) = headline(r);
     let mut out = format!("{word}: {sentence}\n");
     for c in r.reasons() {
@@ -57,11 +62,11 @@ pub(in crate::commands) fn page(r: &AttestationResult) -> String {
 }
 
 /// Why it is not accepted, as one line.
-pub(super) fn reason(c: &Check) -> String {
+fn reason(c: &Check) -> String {
     format!("{}: {}: {}", outcome(c.outcome), c.name, c.seen)
 }
 
-pub(super) const fn outcome(o: Outcome) -> &'static str {
+const fn outcome(o: Outcome) -> &'static str {
     match o {
         Outcome::Pass => "pass",
         Outcome::Fail => "FAIL",
@@ -70,7 +75,7 @@ pub(super) const fn outcome(o: Outcome) -> &'static str {
     }
 }
 
-pub(super) const fn basis(b: Basis) -> &'static str {
+const fn basis(b: Basis) -> &'static str {
     match b {
         Basis::ConfirmedOnRealSample => "confirmed on a real sample",
         Basis::FromDocumentation => "from documentation",
@@ -78,7 +83,7 @@ pub(super) const fn basis(b: Basis) -> &'static str {
 }
 
 /// Everything but the checks.
-pub(super) fn sections(r: &AttestationResult) -> Vec<Section> {
+fn sections(r: &AttestationResult) -> Vec<Section> {
     let mut out = vec![
         Section {
             title: "Key",
@@ -126,6 +131,13 @@ pub(super) fn sections(r: &AttestationResult) -> Vec<Section> {
     );
     add("Appraisal", appraisal(r));
     out
+}
+
+/// Text from elsewhere: it must not move the cursor, nor turn the line round.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if disguises(c) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn line(name: &str, value: impl Into<String>) -> (String, String) {
@@ -197,6 +209,12 @@ fn facts(f: &Facts) -> Vec<(String, String)> {
     }
     if let Some(root) = &f.root {
         out.push(line("anchor", root));
+    }
+    if let Some(hash) = &f.attestation_key_certificate {
+        out.push(line(
+            "attestation key",
+            format!("certificate SHA-256 {hash}"),
+        ));
     }
     out
 }

@@ -1,8 +1,7 @@
 //! A result as one page for the issuance record: no script, no font, nothing to fetch.
 
-use super::text::{basis, headline, outcome, reason, sections};
-use crate::table::printable;
-use countersign_attestation::result::{AttestationResult, Outcome, Verdict};
+use super::{basis, headline, outcome, printable, reason, sections};
+use crate::result::{AttestationResult, Outcome, Verdict};
 
 const STYLE: &str = "\
 :root{color-scheme:light}\
@@ -18,8 +17,9 @@ td.o{width:4.5rem;font-weight:600;white-space:nowrap}.pass{color:#1a7f37}.fail{c
 td small{display:block;color:#57606a}footer{margin-top:2rem;color:#57606a;font-size:.85rem}\
 @media print{body{margin:0;max-width:none}h2{break-after:avoid}tr{break-inside:avoid}}";
 
-/// The page.
-pub(super) fn page(r: &AttestationResult) -> String {
+/// The page: self-contained, with nothing that runs or is fetched.
+#[must_use]
+pub fn html(r: &AttestationResult) -> String {
     let (word, sentence) = headline(r);
     let class = match r.verdict {
         Verdict::Accept => "accept",
