@@ -20,6 +20,7 @@ use crate::result::{
 use crate::signature::Work;
 use crate::statement::{ServiceStatement, StatementError, StatementKey, StatementTbs, sha256};
 use crate::time::UnixSeconds;
+use crate::vendor;
 use crate::verify::{Context, Devices, File, Format, Policy, Pool, appraise_devices, freshness};
 use countersign_x509::csr::{CsrError, ParsedCsr};
 
@@ -379,27 +380,31 @@ impl Appraisal<'_> {
 
     /// A certificate this CA gave to one order's attestation key is no word for another order.
     fn attestation_key(&self, devices: &Devices) -> Option<Check> {
-        let used = devices.facts.attestation_key_certificate.as_ref()?;
-        let rule = rules::ATTESTATION_KEY;
-        Some(match self.ctx.order?.attestation_key {
+        let own = match self.ctx.order?.attestation_key {
             AttestationKey::Any => return None,
-            AttestationKey::NoneInOrder => rule.check(
+            AttestationKey::NoneInOrder => None,
+            AttestationKey::OfOrder(der) => Some(hex::encode(sha256(der))),
+        };
+        let rule = rules::ATTESTATION_KEY;
+        let Some(used) = &devices.facts.attestation_key_certificate else {
+            // A bare key that the CA pinned: nothing says in which order it answered.
+            let tpm = devices.formats.iter().any(|f| f == vendor::tpm2::ID)
+                && devices.facts.genuine == Known::Yes;
+            return tpm
+                .then(|| rule.check(false, "an attestation key without a certificate signed"));
+        };
+        let (holds, seen) = match own {
+            None => (
                 false,
                 format!("certificate {used} signed; this order has certified none"),
             ),
-            AttestationKey::OfOrder(der) => {
-                let own = hex::encode(sha256(der));
-                let same = own == *used;
-                rule.check(
-                    same,
-                    if same {
-                        used.clone()
-                    } else {
-                        format!("certificate {used} signed; this order's is {own}")
-                    },
-                )
-            }
-        })
+            Some(own) if own == *used => (true, own),
+            Some(own) => (
+                false,
+                format!("certificate {used} signed; this order's is {own}"),
+            ),
+        };
+        Some(rule.check(holds, seen))
     }
 
     fn finish(mut self, devices: Devices, inputs: Vec<Input>) -> AttestationResult {

@@ -187,4 +187,19 @@ fn where_the_ca_certifies_attestation_keys_only_the_order_s_own_counts() {
     );
     assert_eq!(with(AttestationKey::NoneInOrder), Some(Outcome::Fail));
     assert_eq!(with(AttestationKey::Any), None);
+    // A bare attestation key that the CA pins is of no order.
+    let tcg = (TCG_STATEMENT, t.tcg_statement(false));
+    let csr = request("Acme", &t.key, &[attestation_attribute(&[tcg], &[])]);
+    let pinned = |key| {
+        let r = in_order(&csr, &[], t.ak.spki(), &t.extra_data, key);
+        assert_eq!(outcome(&r, "tpm-ak-chain"), Some(Outcome::Pass));
+        outcome(&r, "attestation-key-of-order")
+    };
+    assert_eq!(pinned(AttestationKey::Any), None);
+    for key in [
+        AttestationKey::NoneInOrder,
+        AttestationKey::OfOrder(&certificates[0]),
+    ] {
+        assert_eq!(pinned(key), Some(Outcome::Fail));
+    }
 }

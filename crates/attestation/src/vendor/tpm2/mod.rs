@@ -32,13 +32,16 @@ use crate::signature::Hash;
 use crate::verify::{Content, Context, Evidence, Findings, Format, Pool};
 pub use container::TCG_ATTEST_TPM_CERTIFY;
 
+/// The stable name of the format.
+pub(crate) const ID: &str = "tpm2";
+
 /// The format.
 #[derive(Debug, Clone, Copy)]
 pub struct Tpm2;
 
 impl Format for Tpm2 {
     fn id(&self) -> &'static str {
-        "tpm2"
+        ID
     }
 
     fn title(&self) -> &'static str {
