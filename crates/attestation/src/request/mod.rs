@@ -413,7 +413,8 @@ impl Appraisal<'_> {
         let mut policy = None;
         if self.ctx.policy.require_device_evidence && !devices.formats.is_empty() {
             let origin = Policy::origin();
-            self.checks.extend(origin.judge(&devices, &[], self.ctx.now));
+            self.checks
+                .extend(origin.judge(&devices, &[], self.ctx.now));
             policy = Some(origin.applied());
         }
         let mut supports_methods = Vec::new();
