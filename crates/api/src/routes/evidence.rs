@@ -16,6 +16,8 @@ use utoipa_axum::routes;
 
 /// Largest body with evidence: base64, and room for names.
 const EVIDENCE_LIMIT: usize = MAX_EVIDENCE_BYTES / 3 * 4 + 64 * 1024;
+// The door takes no larger body.
+const _: () = assert!(EVIDENCE_LIMIT <= crate::LARGEST_BODY);
 
 pub(crate) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -30,7 +32,7 @@ pub struct EvidenceFileBody {
     /// Its name, for reports; what it is shows from its content.
     #[schema(example = "attestation.pem", min_length = 1, max_length = 255)]
     pub name: String,
-    /// Its bytes, base64. All files together have 1 MiB at most.
+    /// Its bytes, base64. All files together have 640 KiB at most.
     #[schema(value_type = String, min_length = 1)]
     pub content: B64,
 }

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 /// Most files of evidence for one key: as many as the verifier reads.
 pub const MAX_EVIDENCE_FILES: usize = countersign_attestation::verify::parts::MAX_FILES;
 /// Most bytes of them all. What vendors' tools write has some 100 KiB at most.
-pub const MAX_EVIDENCE_BYTES: usize = 1024 * 1024;
+pub const MAX_EVIDENCE_BYTES: usize = 640 * 1024;
 /// Longest name of a file.
 const MAX_NAME: usize = 255;
 /// How often evidence is written again because the tenant changed under it.
