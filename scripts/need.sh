@@ -56,6 +56,16 @@ if [ "$what" = test ]; then
     done
     [ -n "$(ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so 2>/dev/null)" ] || missing+=(libtpm2-pkcs11-1)
     [ -n "$(ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* 2>/dev/null)" ] || missing+=(libtss2-tcti-swtpm0)
+    # A resource manager before it. Not where there is a chip: as a service it would take that for itself.
+    if [ ! -e /dev/tpm0 ]; then
+        for c in dbus-daemon:dbus-daemon tpm2-abrmd:tpm2-abrmd; do
+            PATH=$PATH:/usr/sbin command -v "${c%%:*}" >/dev/null 2>&1 || missing+=("${c##*:}")
+        done
+        [ -n "$(ls /usr/lib/*/libtss2-tcti-tabrmd.so* /usr/lib64/libtss2-tcti-tabrmd.so* 2>/dev/null)" ] || missing+=(libtss2-tcti-tabrmd0)
+    fi
+    # The worker's TPM adapter links libtss2 (scripts/test-features.sh).
+    command -v pkg-config >/dev/null 2>&1 || missing+=(pkg-config)
+    pkg-config --exists tss2-esys tss2-sys tss2-mu tss2-tctildr 2>/dev/null || missing+=(libtss2-dev)
     # schemathesis gets a folder of its own.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)

@@ -163,6 +163,11 @@ fn only_the_borders_know_what_they_guard() {
         ["hsm-worker"],
         "PKCS#11 only in the worker"
     );
+    assert_eq!(
+        holders("tss-esapi"),
+        ["hsm-worker"],
+        "a TPM only in the worker"
+    );
     let http: Vec<_> = holders("axum")
         .into_iter()
         .filter(|k| shelf(k) != Some("dev"))

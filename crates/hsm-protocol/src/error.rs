@@ -1,5 +1,6 @@
 //! Why a worker refused or failed.
 
+use crate::evidence::EvidenceProblem;
 use serde::{Deserialize, Serialize};
 
 /// What a PKCS#11 return value means for those who wait (OASIS PKCS#11 v3.x §5 with our table in
@@ -135,6 +136,10 @@ pub enum WorkerError {
     #[error("{0}")]
     ModuleMissing(String),
 
+    /// The device gave no evidence. No retry helps before something is changed.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceProblem),
+
     // ---- the call
     /// A field of the request is out of bounds. No retry.
     #[error("{field}: {problem}")]
@@ -202,6 +207,7 @@ impl WorkerError {
             Self::StateBroken(_) => "state-broken",
             Self::Latched(_) => "pin-latched",
             Self::ModuleMissing(_) => "module-missing",
+            Self::Evidence(problem) => problem.code(),
             Self::BadRequest { .. } => "bad-request",
             Self::Busy => "busy",
             Self::Expired => "expired",

@@ -18,12 +18,14 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod evidence;
 pub mod frame;
 pub mod look;
 pub mod message;
 pub mod profile;
 
 pub use error::{ErrorClass, WorkerError};
+pub use evidence::EvidenceProblem;
 pub use message::{
     ClientHello, Reply, Request, RequestBody, Response, TokenState, VERSION, WorkerHello,
 };

@@ -1,13 +1,14 @@
 //! What is asked and answered.
 
 use crate::error::WorkerError;
+use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity, KeyCertification};
 use countersign_core::ports::hsm::{Inventory, LogPins, SandboxMeasure, Spent, TokenFacts};
 use countersign_core::trace::SpanRef;
 use countersign_core::{Digest, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol. Server and worker are released together; another version is refused.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The server's first frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +158,33 @@ pub enum RequestBody {
         /// Whose keys.
         tenant: TenantId,
     },
+    /// How does the token's device present itself?
+    IdentifyDevice {
+        /// Who asks: a tenant with its keys here.
+        tenant: TenantId,
+    },
+    /// Reads the secret in a CA's challenge to the device.
+    AnswerChallenge {
+        /// Who asks: a tenant with its keys here.
+        tenant: TenantId,
+        /// At most [`MAX_CHALLENGE`] bytes in each part.
+        challenge: DeviceChallenge,
+    },
+    /// Has the device certify a key.
+    CertifyKey {
+        /// Whose key.
+        tenant: TenantId,
+        /// Which.
+        key: KeyId,
+        /// 1 to [`MAX_NONCE`] bytes, from whoever will judge.
+        nonce: Vec<u8>,
+    },
 }
+
+/// Longest part of a challenge: an RSA-4096 endorsement key's encrypted seed.
+pub const MAX_CHALLENGE: usize = 512;
+/// Longest nonce: `TPM2B_DATA` has room for the longest digest (TPM 2.0 Library part 2 §10.4.3).
+pub const MAX_NONCE: usize = 64;
 
 /// One use of a key, for the authorisation leaf named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,6 +239,15 @@ pub enum Reply {
     Destroyed,
     /// To `Inventory`; each list has at most [`MAX_INVENTORY`] entries.
     Inventory(Inventory),
+    /// To `IdentifyDevice`.
+    Identity(DeviceIdentity),
+    /// To `AnswerChallenge`.
+    Answer {
+        /// What the challenge held, for the CA that made it.
+        secret: Vec<u8>,
+    },
+    /// To `CertifyKey`.
+    Certification(KeyCertification),
 }
 
 /// Most entries of one list of an inventory.

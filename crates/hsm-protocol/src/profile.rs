@@ -114,6 +114,10 @@ pub struct Profile {
     /// The TPM 2.0 public area is read beside the attributes, and must say what they should.
     #[serde(default)]
     pub tpm2_public_area: bool,
+    /// The worker's adapter that has the device itself say what its keys are, while a CA waits. Left
+    /// out: evidence, where the device has any, comes by hand.
+    #[serde(default)]
+    pub evidence: Option<EvidenceAdapter>,
     /// What to install if the module is missing.
     pub install: String,
     /// Attributes of a private key: each of [`PRIVATE_KEY_ATTRIBUTES`] must be listed.
@@ -124,6 +128,14 @@ pub struct Profile {
     /// What the module needs of the system; without it the worker's sandbox cannot be enforced.
     #[serde(default)]
     pub sandbox: Option<Sandbox>,
+}
+
+/// The adapters there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvidenceAdapter {
+    /// A TPM 2.0 below tpm2-pkcs11.
+    Tpm2,
 }
 
 /// What is asked of one attribute.
@@ -247,6 +259,18 @@ mod tests {
             assert!(Profile::shipped(name).is_some());
         }
         assert!(Profile::shipped("no-such-module").is_none());
+    }
+
+    #[test]
+    fn an_adapter_is_one_that_there_is() {
+        let evidence =
+            |name: &str| Profile::parse(Profile::shipped(name).unwrap()).map(|p| p.evidence);
+        assert_eq!(evidence("tpm2-pkcs11"), Ok(Some(EvidenceAdapter::Tpm2)));
+        assert_eq!(evidence("softhsm2"), Ok(None));
+        let text = Profile::shipped("tpm2-pkcs11").unwrap();
+        let other = text.replace("evidence = \"tpm2\"", "evidence = \"tpm3\"");
+        assert_ne!(other, text);
+        assert!(Profile::parse(&other).unwrap_err().contains("tpm3"));
     }
 
     #[test]

@@ -166,6 +166,22 @@ pub fn load(
     })
 }
 
+/// The public key that a key was bound to. [`load`] says whether that binding holds.
+///
+/// # Errors
+/// [`WorkerError::NoSuchKey`], [`WorkerError::BindingBroken`].
+pub fn bound_spki(
+    token: &Token,
+    dir: &StateDir,
+    tenant: TenantId,
+    key: KeyId,
+) -> Result<Vec<u8>, WorkerError> {
+    Binding::read(token, dir, tenant, key)?
+        .filter(|b| !b.destroying)
+        .ok_or(WorkerError::NoSuchKey)?
+        .spki()
+}
+
 /// Destroys a key pair. The binding is marked first, so that a crash leaves a key that signs no
 /// more, and is kept under `destroyed/` after.
 ///

@@ -20,6 +20,7 @@
 //! | [`attributes`], [`keys`], [`binding`] | key pairs: made, read back, bound, loaded, destroyed |
 //! | [`object_files`] | SoftHSM's files from outside: which one a crash cut short |
 //! | [`spki`] | the little DER we need |
+//! | [`evidence`] | what a device itself says of its keys, one folder for each vendor |
 //! | [`raw_sign`] | `C_Sign` in two calls: with one line of [`sandbox::probe`] the only `unsafe` |
 //! | [`sandbox`] | what this process may still do |
 //! | [`key_log`], [`logs`], [`authorise`] | what the worker believes of the logs |
@@ -27,7 +28,7 @@
 //! | [`look`] | module and token as they are found without a login, for operators |
 //!
 //! Token folder: `token.json` (pins), `bindings/`, `destroyed/`, `tenants/`, `user-pin.sealed`,
-//! `pin-latched`, `logs/` (for nodes that join), for SoftHSM `tokens/`. State folder: `logs/`, `met/`,
+//! `pin-latched`, `logs/` (for nodes that join), for SoftHSM `tokens/`, for a TPM `tpm2-attestation-key.json`. State folder: `logs/`, `met/`,
 //! `login-attempt`, `worker.sock`, `softhsm2.conf`. On one node both are one folder.
 
 pub mod attributes;
@@ -35,6 +36,7 @@ pub mod authorise;
 pub mod binding;
 pub mod config;
 pub mod errors;
+pub mod evidence;
 pub mod key_log;
 pub mod keys;
 pub mod logs;

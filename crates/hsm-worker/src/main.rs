@@ -68,7 +68,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("COUNTERSIGN_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,cryptoki=off"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,cryptoki=off,tss_esapi=off"));
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)

@@ -1,6 +1,7 @@
 //! Start, stop and what the threads share.
 
 use crate::config::{Config, Profile, read_profile};
+use crate::evidence::{self, Adapter};
 use crate::keys;
 use crate::logs::{Logs, lock};
 use crate::module::Module;
@@ -14,7 +15,7 @@ use crate::state_dir::TokenLock;
 use crate::token::{TOKEN_LOCK_WAIT, Token};
 use countersign_core::TenantId;
 use countersign_core::ports::hsm::{LogPins, SandboxMeasure, TokenFacts};
-use countersign_hsm_protocol::WorkerError;
+use countersign_hsm_protocol::{EvidenceProblem, WorkerError};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -96,6 +97,7 @@ pub struct Worker {
     pub sandbox: Vec<SandboxMeasure>,
     /// The socket, and who may connect.
     pub door: Door,
+    evidence: Result<Box<dyn Adapter>, EvidenceProblem>,
     token: RwLock<TokenSlot>,
     initialising: Mutex<()>,
     /// Held by the session that makes or destroys objects. Two at once, and SoftHSM 2.6.1 ends one of some
@@ -130,6 +132,14 @@ impl Worker {
     /// The token's state now.
     pub fn token(&self) -> RwLockReadGuard<'_, TokenSlot> {
         self.token.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has the device speak for itself.
+    ///
+    /// # Errors
+    /// [`EvidenceProblem::NoAdapter`] or [`EvidenceProblem::NotBuilt`].
+    pub fn adapter(&self) -> Result<&dyn Adapter, EvidenceProblem> {
+        self.evidence.as_deref().map_err(EvidenceProblem::clone)
     }
 
     /// Asks the worker to stop.
@@ -299,6 +309,7 @@ pub fn serve(places: &Places, exit_with_parent: bool) -> Result<ExitCode, StartE
         sandbox,
         dir,
         config,
+        evidence: evidence::adapter(&profile),
         profile,
         token: RwLock::new(token),
         initialising: Mutex::default(),

@@ -5,10 +5,11 @@ use crate::logs::lock;
 use crate::run::{TokenSlot, Worker};
 use crate::signer::{Job, Work};
 use crate::token::Token;
+use countersign_core::TenantId;
 use countersign_core::failpoint;
 use countersign_core::ports::hsm::Inventory;
 use countersign_hsm_protocol::frame::{self, MAX_LEAF_HASHES};
-use countersign_hsm_protocol::message::SignRequest;
+use countersign_hsm_protocol::message::{MAX_CHALLENGE, MAX_NONCE, SignRequest};
 use countersign_hsm_protocol::{
     ClientHello, Reply, Request, RequestBody, Response, TokenState, VERSION, WorkerError,
     WorkerHello,
@@ -311,6 +312,49 @@ fn check<'a>(
                 worker.queue.place()?,
             ))
         }
+        RequestBody::IdentifyDevice { tenant } => {
+            let work = Work::Identify;
+            evidence(worker, token, tenant, work)
+        }
+        RequestBody::AnswerChallenge { tenant, challenge } => {
+            between("id_object", challenge.id_object.len(), MAX_CHALLENGE)?;
+            between(
+                "encrypted_secret",
+                challenge.encrypted_secret.len(),
+                MAX_CHALLENGE,
+            )?;
+            evidence(worker, token, tenant, Work::Answer(challenge))
+        }
+        RequestBody::CertifyKey { tenant, key, nonce } => {
+            between("nonce", nonce.len(), MAX_NONCE)?;
+            let work = Work::Certify { tenant, key, nonce };
+            evidence(worker, token, tenant, work)
+        }
+    }
+}
+
+/// Asks for evidence only for those who have their keys here, and only where there is an adapter.
+fn evidence<'a>(
+    worker: &'a Worker,
+    token: &Token,
+    tenant: TenantId,
+    work: Work,
+) -> Result<Checked<'a>, WorkerError> {
+    if !token.serves(&worker.dir, tenant) {
+        return Err(WorkerError::NoSuchKey);
+    }
+    worker.adapter()?;
+    Ok(Checked::For(work, worker.queue.place()?))
+}
+
+fn between(field: &str, length: usize, most: usize) -> Result<(), WorkerError> {
+    if (1..=most).contains(&length) {
+        Ok(())
+    } else {
+        Err(WorkerError::BadRequest {
+            field: field.into(),
+            problem: format!("1 to {most} bytes"),
+        })
     }
 }
 

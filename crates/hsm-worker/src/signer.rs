@@ -3,6 +3,7 @@
 //! A PKCS#11 session does one operation at a time and is not for two threads (v3.1 §5.6); more
 //! threads than the device has parallelism only lengthen the queue.
 
+use crate::evidence::{At, BoundKey};
 use crate::keys::{self, LoadedKey};
 use crate::logs::lock;
 use crate::run::Worker;
@@ -10,6 +11,7 @@ use crate::server::Answer;
 use crate::spki::{digest_info, ecdsa_der};
 use crate::token::{EpochSession, Token};
 use countersign_core::failpoint;
+use countersign_core::ports::evidence::DeviceChallenge;
 use countersign_core::ports::hsm::Spent;
 use countersign_core::{KeyAlgorithm, KeyId, SignatureScheme, TenantId};
 use countersign_hsm_protocol::message::SignRequest;
@@ -48,6 +50,19 @@ pub enum Work {
     Inventory {
         /// Of whose keys.
         tenant: TenantId,
+    },
+    /// How the device presents itself.
+    Identify,
+    /// The answer to a CA's challenge to it.
+    Answer(DeviceChallenge),
+    /// What the device certifies of a key.
+    Certify {
+        /// Whose.
+        tenant: TenantId,
+        /// Its id.
+        key: KeyId,
+        /// Goes into what is certified.
+        nonce: Vec<u8>,
     },
 }
 
@@ -250,6 +265,15 @@ struct Cached {
     handles: HashMap<KeyId, LoadedKey>,
 }
 
+fn at<'a>(worker: &'a Worker, token: &'a Token, cached: &'a Cached) -> At<'a> {
+    At {
+        dir: &worker.dir,
+        config: &worker.config,
+        token,
+        session: &cached.open.session,
+    }
+}
+
 impl Signer<'_> {
     fn work(&mut self, token: &Token, work: &Work, waited: Duration) -> Result<Reply, WorkerError> {
         let dir = &self.worker.dir;
@@ -291,6 +315,35 @@ impl Signer<'_> {
                     keys::inventory(token, &cached.open.session, dir, Some(*tenant))
                 })
                 .map(Reply::Inventory),
+            // The adapter speaks to the device beside the module: from here, so that the module does not
+            // at the same time.
+            Work::Identify => {
+                let (worker, adapter) = (self.worker, self.worker.adapter()?);
+                self.retrying(token, |cached| adapter.identify(&at(worker, token, cached)))
+                    .map(Reply::Identity)
+            }
+            Work::Answer(challenge) => {
+                let (worker, adapter) = (self.worker, self.worker.adapter()?);
+                self.retrying(token, |cached| {
+                    adapter.answer(&at(worker, token, cached), challenge)
+                })
+                .map(|secret| Reply::Answer {
+                    secret: secret.to_vec(),
+                })
+            }
+            Work::Certify { tenant, key, nonce } => {
+                let (worker, adapter) = (self.worker, self.worker.adapter()?);
+                self.retrying(token, |cached| {
+                    let session = &cached.open.session;
+                    let loaded = keys::load(token, session, dir, *tenant, *key)?;
+                    let bound = BoundKey {
+                        handle: loaded.handle,
+                        spki: keys::bound_spki(token, dir, *tenant, *key)?,
+                    };
+                    adapter.certify(&at(worker, token, cached), &bound, nonce)
+                })
+                .map(Reply::Certification)
+            }
         }
     }
 

@@ -353,6 +353,20 @@ impl Token {
         self.pinned.binding_mac
     }
 
+    /// The module it is in.
+    #[must_use]
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// The user PIN once more, for what a module derives from it.
+    ///
+    /// # Errors
+    /// [`WorkerError::StateBroken`] with the file.
+    pub fn user_pin(&self, dir: &StateDir, config: &Config) -> Result<SecretString, WorkerError> {
+        user_pin(dir, config, self.pinned.tenant)
+    }
+
     /// `C_Sign` in two calls.
     #[must_use]
     pub fn raw(&self) -> &RawSign {

@@ -12,6 +12,12 @@ use cryptoki::session::Session;
 
 /// TPM2B_PUBLIC of the object.
 const CKA_TPM2_PUB_BLOB: u64 = 0x8F00_0002;
+/// Whether a key of these TPMA_OBJECT stays in its TPM, was made in it, and signs alone.
+#[must_use]
+pub const fn fixed_and_sign_only(attributes: u32) -> bool {
+    attributes & MUST == MUST && attributes & MUST_NOT == 0
+}
+
 /// fixedTPM, fixedParent, sensitiveDataOrigin, sign.
 const MUST: u32 = 0x0004_0032;
 /// restricted, decrypt.
@@ -37,7 +43,7 @@ pub fn read_back(session: &Session, private: ObjectHandle) -> Result<ReadBack, W
         required: true,
     };
     match attributes {
-        Some(a) if a & MUST == MUST && a & MUST_NOT == 0 => Ok(fact),
+        Some(a) if fixed_and_sign_only(a) => Ok(fact),
         _ => Err(WorkerError::AttributeMismatch {
             attribute: fact.attribute,
             wanted: fact.wanted,
@@ -71,7 +77,7 @@ mod tests {
 
     #[test]
     fn only_a_fixed_sign_only_key_will_do() {
-        let good = |a: u32| a & MUST == MUST && a & MUST_NOT == 0;
+        let good = fixed_and_sign_only;
         assert!(good(0x0004_0072));
         // Sign and decrypt; can be duplicated; restricted.
         for bad in [0x0006_0072, 0x0004_0060, 0x0005_0072] {

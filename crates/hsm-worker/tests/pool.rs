@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Bench, Client, MODULE, ServerLog, openssl_verifies, pins, profile};
+use countersign_core::ports::evidence::DeviceChallenge;
 use countersign_core::ports::hsm::{Hsm, HsmError, LogAdvance, LogResync, SignOrder};
 use countersign_core::{HashAlgorithm, KeyAlgorithm, KeyId, SignatureScheme, TenantId, TenantName};
 use countersign_hsm::{PoolConfig, PoolError, WorkerPool};
@@ -454,4 +455,31 @@ async fn a_deep_folder_is_no_obstacle() {
         .await
         .unwrap();
     pool.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_says_nothing_of_itself_is_an_answer_of_its_own() {
+    let s = setup().await;
+    let none = HsmError::NoEvidence("profile softhsm2 has no evidence adapter".into());
+    assert!(!none.retryable());
+    assert_eq!(s.pool.identify_device(s.tenant).await, Err(none.clone()));
+    let challenge = DeviceChallenge {
+        id_object: vec![1],
+        encrypted_secret: vec![1],
+    };
+    assert_eq!(
+        s.pool.answer_challenge(s.tenant, challenge).await,
+        Err(none.clone())
+    );
+    let nonce = vec![7; 32];
+    assert_eq!(
+        s.pool.certify_key(s.tenant, s.log.key, nonce.clone()).await,
+        Err(none)
+    );
+    let stranger = TenantId::new();
+    assert_eq!(
+        s.pool.certify_key(stranger, s.log.key, nonce).await,
+        Err(HsmError::NoSuchKey)
+    );
+    s.pool.stop().await;
 }

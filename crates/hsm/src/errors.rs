@@ -1,7 +1,7 @@
 //! The worker's errors in the words of the port.
 
 use countersign_core::ports::hsm::HsmError;
-use countersign_hsm_protocol::{ErrorClass, WorkerError};
+use countersign_hsm_protocol::{ErrorClass, EvidenceProblem, WorkerError};
 
 /// One table, no default branch: a new error of the worker must be placed here.
 pub(crate) fn to_port(error: WorkerError) -> HsmError {
@@ -17,7 +17,9 @@ pub(crate) fn to_port(error: WorkerError) -> HsmError {
         },
         WorkerError::NoSuchKey => HsmError::NoSuchKey,
         // Expired: the leaf is used up, but no signature was made.
-        WorkerError::Busy | WorkerError::Expired => HsmError::Busy,
+        WorkerError::Busy
+        | WorkerError::Expired
+        | WorkerError::Evidence(EvidenceProblem::StoreBusy) => HsmError::Busy,
         WorkerError::Stopping => HsmError::Unavailable("the worker is stopping".into()),
         WorkerError::Latched(reason) => HsmError::Latched(reason),
         WorkerError::ModuleMissing(text) => HsmError::ModuleMissing(text),
@@ -35,6 +37,10 @@ pub(crate) fn to_port(error: WorkerError) -> HsmError {
             | ErrorClass::SessionGone
             | ErrorClass::LoginGone => HsmError::Module(error.to_string()),
         },
+        WorkerError::Evidence(
+            EvidenceProblem::NoAdapter { .. } | EvidenceProblem::NotBuilt { .. },
+        ) => HsmError::NoEvidence(error.to_string()),
+        WorkerError::Evidence(_) => refused(&error),
         WorkerError::Internal(text) => HsmError::Module(text),
         WorkerError::CheckpointForked
         | WorkerError::CheckpointUnsigned

@@ -6,6 +6,7 @@ use crate::process::{self, Which};
 use crate::quarantine::Content;
 use crate::supervise::{Health, Watched, supervise};
 use async_trait::async_trait;
+use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity, KeyCertification};
 use countersign_core::ports::hsm::{
     GeneratedKey, Hsm, HsmError, Inventory, LogAdvance, LogPins, LogResync, SignOrder, Signed,
     TokenFacts, TokenHealth,
@@ -186,6 +187,13 @@ impl WorkerPool {
                 Handle { calls, watched }
             })
             .clone()
+    }
+
+    /// Asks for evidence. A device that first makes a key of its own for it takes as long as for any.
+    async fn ask_device(&self, tenant: TenantId, body: RequestBody) -> Result<Reply, HsmError> {
+        let worker = self.worker(tenant).await?;
+        self.call(&worker, body, self.config.generate_deadline)
+            .await
     }
 
     /// Sends a call to a worker and waits for its answer.
@@ -381,6 +389,39 @@ impl Hsm for WorkerPool {
         }
     }
 
+    async fn identify_device(&self, tenant: TenantId) -> Result<DeviceIdentity, HsmError> {
+        let body = RequestBody::IdentifyDevice { tenant };
+        match self.ask_device(tenant, body).await? {
+            Reply::Identity(identity) => Ok(identity),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn answer_challenge(
+        &self,
+        tenant: TenantId,
+        challenge: DeviceChallenge,
+    ) -> Result<Vec<u8>, HsmError> {
+        let body = RequestBody::AnswerChallenge { tenant, challenge };
+        match self.ask_device(tenant, body).await? {
+            Reply::Answer { secret } => Ok(secret),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn certify_key(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        nonce: Vec<u8>,
+    ) -> Result<KeyCertification, HsmError> {
+        let body = RequestBody::CertifyKey { tenant, key, nonce };
+        match self.ask_device(tenant, body).await? {
+            Reply::Certification(certification) => Ok(certification),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     fn health(&self) -> Vec<TokenHealth> {
         let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
         let mut all: Vec<_> = workers
@@ -419,6 +460,9 @@ fn unexpected(reply: &Reply) -> HsmError {
         Reply::Signed { .. } => "signed",
         Reply::Destroyed => "destroyed",
         Reply::Inventory(_) => "inventory",
+        Reply::Identity(_) => "identity",
+        Reply::Answer { .. } => "answer",
+        Reply::Certification(_) => "certification",
     };
     HsmError::Module(format!("the worker gave another kind of answer: {kind}"))
 }

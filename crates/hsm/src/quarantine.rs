@@ -26,6 +26,12 @@ pub enum Content {
     Destroy(KeyId),
     /// An inventory.
     Inventory,
+    /// The device's identity.
+    Identify,
+    /// An answer to a challenge.
+    Answer,
+    /// A certification of a key.
+    Certify(KeyId),
 }
 
 impl Content {
@@ -37,6 +43,9 @@ impl Content {
             RequestBody::GenerateKey { algorithm, .. } => Some(Self::Generate(*algorithm)),
             RequestBody::DestroyKey { key, .. } => Some(Self::Destroy(*key)),
             RequestBody::Inventory { .. } => Some(Self::Inventory),
+            RequestBody::IdentifyDevice { .. } => Some(Self::Identify),
+            RequestBody::AnswerChallenge { .. } => Some(Self::Answer),
+            RequestBody::CertifyKey { key, .. } => Some(Self::Certify(*key)),
             RequestBody::Ping
             | RequestBody::InitToken { .. }
             | RequestBody::Serves { .. }

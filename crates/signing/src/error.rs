@@ -221,15 +221,16 @@ impl From<HsmError> for SigningError {
             | HsmError::Deadline
             | HsmError::LogBehind { .. }
             | HsmError::Module(_) => Self::Unavailable(e.to_string()),
-            HsmError::Latched(_) | HsmError::Quarantined | HsmError::ModuleMissing(_) => {
-                Self::TokenRefuses(e.to_string())
-            }
+            HsmError::Latched(_)
+            | HsmError::Quarantined
+            | HsmError::ModuleMissing(_)
+            | HsmError::NoEvidence(_) => Self::TokenRefuses(e.to_string()),
             // The worker's folder or token is not what it was: an operator must act.
             HsmError::Refused { ref code, .. }
                 if matches!(
                     code.as_str(),
                     "log-state-lost" | "state-broken" | "binding-broken" | "checkpoint-forked"
-                ) =>
+                ) || code.starts_with("evidence-") =>
             {
                 Self::TokenRefuses(e.to_string())
             }

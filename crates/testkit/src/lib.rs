@@ -1,6 +1,6 @@
 //! Everything around Countersign that a test or the demo needs and that is not Countersign: an
 //! OpenID Connect issuer that plays people and CI platforms, a timestamp authority on
-//! `openssl ts`, a PostgreSQL of the test's own, callers in numbers for `make bench`, and helpers to start programs and wait until
+//! `openssl ts`, a PostgreSQL and a software TPM of the test's own, callers in numbers for `make bench`, and helpers to start programs and wait until
 //! they are ready.
 //!
 //! Nothing here belongs in production. The issuer signs whatever it is asked to sign, bad tokens
@@ -24,6 +24,7 @@ pub mod postgres;
 pub mod programs;
 pub mod softhsm;
 pub mod tls;
+pub mod tpm;
 pub mod tsa;
 
 pub use error::{Error, Result};

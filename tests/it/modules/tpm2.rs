@@ -3,188 +3,47 @@
 use super::{audit, configure, secret, sign_and_verify, wait_for};
 use crate::support::{Stack, text};
 use countersign_testkit::programs::wait_until;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use countersign_testkit::tpm::{self, LABEL, PIN, SoftwareTpm};
 use std::time::Duration;
 
-const MODULES: [&str; 4] = [
-    "/usr/lib/x86_64-linux-gnu/libtpm2_pkcs11.so.1",
-    "/usr/lib/aarch64-linux-gnu/libtpm2_pkcs11.so.1",
-    "/usr/lib64/pkcs11/libtpm2_pkcs11.so",
-    "/usr/lib/libtpm2_pkcs11.so.1",
-];
-const PROGRAMS: [&str; 5] = [
-    "swtpm",
-    "swtpm_setup",
-    "tpm2_flushcontext",
-    "tpm2_dictionarylockout",
-    "pkcs11-tool",
-];
-const PIN: &str = "user-pin-1234";
-
-/// A software TPM with a token in it.
-struct Tpm {
-    dir: PathBuf,
-    port: u16,
-    module: &'static str,
-    swtpm: Child,
+/// `None`, and loudly, where the programs are not installed.
+fn start(stack: &Stack) -> Option<SoftwareTpm> {
+    let missing = tpm::missing();
+    if !missing.is_empty() {
+        eprintln!(
+            "SKIPPED: no second PKCS#11 module was tested: {missing:?} missing (scripts/need.sh test)"
+        );
+        return None;
+    }
+    let tpm = SoftwareTpm::start(&stack.folder("tpm"), stack.log("swtpm").into());
+    Some(tpm.unwrap_or_else(|e| panic!("{e}")))
 }
 
-impl Tpm {
-    /// `None`, and loudly, where the programs are not installed.
-    fn start(stack: &Stack) -> Option<Self> {
-        let missing: Vec<_> = PROGRAMS
-            .into_iter()
-            .filter(|p| {
-                !Command::new("sh")
-                    .args(["-c", &format!("command -v {p} >/dev/null")])
-                    .status()
-                    .is_ok_and(|s| s.success())
-            })
-            .collect();
-        let module = MODULES
-            .into_iter()
-            .find(|m| std::path::Path::new(m).exists());
-        let (true, Some(module)) = (missing.is_empty(), module) else {
-            eprintln!(
-                "SKIPPED: no second PKCS#11 module was tested: {missing:?} or libtpm2_pkcs11 is missing \
-                 (scripts/need.sh test)"
-            );
-            return None;
-        };
-        let dir = stack.folder("tpm");
-        for sub in ["state", "store"] {
-            std::fs::create_dir(dir.join(sub)).expect("folder");
-        }
-        let port = two_free_ports();
-        ran(Command::new("swtpm_setup")
-            .args(["--tpm2", "--lock-nvram", "--tpm-state"])
-            .arg(dir.join("state"))
-            .arg("--logfile")
-            .arg(dir.join("setup.log")));
-        let swtpm = Command::new("swtpm")
-            .args(["socket", "--tpm2", "--tpmstate"])
-            .arg(format!("dir={}", text(&dir.join("state"))))
-            .arg("--server")
-            .arg(format!("type=tcp,bindaddr=127.0.0.1,port={port}"))
-            .arg("--ctrl")
-            .arg(format!("type=tcp,bindaddr=127.0.0.1,port={}", port + 1))
-            .args(["--flags", "not-need-init,startup-clear"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stack.log("swtpm"))
-            .spawn()
-            .expect("swtpm starts");
-        let tpm = Self {
-            dir,
-            port,
-            module,
-            swtpm,
-        };
-        wait_until("swtpm", Duration::from_secs(20), || {
-            tpm.tool("tpm2_flushcontext", &["-t"])
-                .status()
-                .is_ok_and(|s| s.success())
-        })
-        .expect("swtpm answers");
-        // A wrong PIN, and a swtpm that is killed, count: three of them lock a TPM by default.
-        ran(&mut tpm.tool(
-            "tpm2_dictionarylockout",
-            &[
-                "--setup-parameters",
-                "--max-tries=1000",
-                "--recovery-time=1",
-                "--lockout-recovery-time=1",
-            ],
-        ));
-        let so = ["--so-pin", "so-pin-1234"];
-        ran(tpm
-            .tool("pkcs11-tool", &["--module", module, "--init-token"])
-            .args(["--slot-index", "0", "--label", "codesign"])
-            .args(so));
-        ran(tpm
-            .tool(
-                "pkcs11-tool",
-                &["--module", module, "--login", "--init-pin"],
-            )
-            .args([
-                "--token-label",
-                "codesign",
-                "--login-type",
-                "so",
-                "--pin",
-                PIN,
-            ])
-            .args(so));
-        tpm.flush();
-        Some(tpm)
-    }
-
-    fn environment(&self) -> [(&'static str, String); 2] {
-        let tcti = format!("swtpm:host=127.0.0.1,port={}", self.port);
-        [
-            ("TPM2_PKCS11_STORE", text(&self.dir.join("store"))),
-            ("TPM2_PKCS11_TCTI", tcti),
-        ]
-    }
-
-    fn tool(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command
-            .args(args)
-            .env("TPM2TOOLS_TCTI", &self.environment()[1].1)
-            .envs(self.environment())
-            .env("TSS2_LOG", "all+NONE");
-        command
-    }
-
-    /// There is no resource manager before this TPM: what a program leaves in it stays.
-    fn flush(&self) {
-        for what in ["-t", "-l", "-s"] {
-            let _ = self.tool("tpm2_flushcontext", &[what]).output();
-        }
-    }
-
-    /// The profile that comes with us, for a TPM that is reached by TCP.
-    fn profile(&self) -> PathBuf {
-        let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../hsm-config/tpm2-pkcs11/profile.toml");
-        let profile = std::fs::read_to_string(shipped).expect("profile");
-        let tcp = profile.replace("network = false", "network = true");
-        assert_ne!(tcp, profile);
-        let path = self.dir.join("profile.toml");
-        std::fs::write(&path, tcp).expect("profile");
-        path
-    }
-
-    fn section(&self) -> String {
-        let [(store, at), (tcti, to)] = self.environment();
-        format!(
-            "[[token]]\nlabel = \"codesign\"\nmodule = \"{}\"\nprofile = \"{}\"\n\
-             pin_file = \"{}\"\ntenants = [\"tpm\"]\n\
-             environment = {{ {store} = \"{at}\", {tcti} = \"{to}\", TSS2_LOG = \"all+NONE\" }}\n",
-            self.module,
-            text(&self.profile()),
-            text(&self.dir.join("pin")),
-        )
-    }
-}
-
-impl Drop for Tpm {
-    fn drop(&mut self) {
-        let _ = self.swtpm.kill();
-        let _ = self.swtpm.wait();
-    }
+fn section(tpm: &SoftwareTpm) -> String {
+    let environment: Vec<_> = tpm
+        .environment()
+        .into_iter()
+        .map(|(name, value)| format!("{name} = \"{value}\""))
+        .collect();
+    format!(
+        "[[token]]\nlabel = \"{LABEL}\"\nmodule = \"{}\"\nprofile = \"{}\"\n\
+         pin_file = \"{}\"\ntenants = [\"tpm\"]\n\
+         environment = {{ {}, TSS2_LOG = \"all+NONE\" }}\n",
+        tpm.module(),
+        text(&tpm.profile().expect("profile")),
+        text(&tpm.dir().join("pin")),
+        environment.join(", "),
+    )
 }
 
 #[test]
 fn a_module_that_nobody_here_wrote_signs_end_to_end() {
     let mut stack = Stack::bare();
-    let Some(tpm) = Tpm::start(&stack) else {
+    let Some(tpm) = start(&stack) else {
         return;
     };
-    secret(&tpm.dir.join("pin"), PIN);
-    configure(&stack, &tpm.section());
+    secret(&tpm.dir().join("pin"), PIN);
+    configure(&stack, &section(&tpm));
     stack.start_ca(&[]);
     wait_for(&stack, "up", 1);
     let admin = stack.tenant("tpm");
@@ -230,7 +89,7 @@ fn a_module_that_nobody_here_wrote_signs_end_to_end() {
     audit(&stack, &admin, "tpm", &key);
 
     // A wrong PIN is tried once, and not again after a restart.
-    secret(&tpm.dir.join("pin"), "not-the-pin");
+    secret(&tpm.dir().join("pin"), "not-the-pin");
     for _ in 0..2 {
         stack.stop_server();
         tpm.flush();
@@ -244,27 +103,10 @@ fn a_module_that_nobody_here_wrote_signs_end_to_end() {
         "CKR_PIN_INCORRECT"
     );
     stack.stop_server();
-    secret(&tpm.dir.join("pin"), PIN);
+    secret(&tpm.dir().join("pin"), PIN);
     std::fs::remove_file(latch).expect("the operator's remedy");
     tpm.flush();
     stack.start_server(&[]);
     sign_and_verify(&stack, "tpm", "fourth.bin");
     stack.stop_server();
-}
-
-fn ran(command: &mut Command) {
-    let out = command.output().expect("it runs");
-    assert!(out.status.success(), "{command:?}: {out:?}");
-}
-
-/// swtpm's control port is the next one.
-fn two_free_ports() -> u16 {
-    for _ in 0..100 {
-        let first = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = first.local_addr().expect("address").port();
-        if port < 65_000 && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no two free ports");
 }

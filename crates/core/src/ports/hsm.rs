@@ -1,5 +1,6 @@
 //! The port to the tokens: what the service asks of the worker processes.
 
+use crate::ports::evidence::{DeviceChallenge, DeviceIdentity, KeyCertification};
 use crate::trace::SpanRef;
 use crate::{
     Digest, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, SignatureScheme, TenantId, TenantName,
@@ -206,6 +207,26 @@ pub trait Hsm: Send + Sync + 'static {
     /// What is in the token.
     async fn inventory(&self, tenant: TenantId) -> Result<Inventory, HsmError>;
 
+    /// How the device that holds the tenant's token presents itself: its endorsement, and the
+    /// attestation key that it certifies keys with. Again: the same.
+    async fn identify_device(&self, tenant: TenantId) -> Result<DeviceIdentity, HsmError>;
+
+    /// The secret in a CA's challenge to that device. Only the device that was named, and only with
+    /// the attestation key that was named, can read it.
+    async fn answer_challenge(
+        &self,
+        tenant: TenantId,
+        challenge: DeviceChallenge,
+    ) -> Result<Vec<u8>, HsmError>;
+
+    /// What the device certifies of a key, with a CA's nonce (1 to 64 bytes) in it.
+    async fn certify_key(
+        &self,
+        tenant: TenantId,
+        key: KeyId,
+        nonce: Vec<u8>,
+    ) -> Result<KeyCertification, HsmError>;
+
     /// Health of all tokens known.
     fn health(&self) -> Vec<TokenHealth>;
 }
@@ -249,6 +270,10 @@ pub enum HsmError {
     /// The token has no such key. Retrying cannot help.
     #[error("the token has no such key")]
     NoSuchKey,
+    /// The token's device says nothing of its keys while we wait: its profile names no adapter, or the
+    /// worker was built without it. Retrying cannot help.
+    #[error("the device gives no evidence by itself: {0}")]
+    NoEvidence(String),
     /// A wrong PIN was met once; nobody tries again until the operator acts.
     #[error("the token's PIN latch is set: {0}")]
     Latched(String),
