@@ -9,6 +9,7 @@ use countersign_attestation::Anchors;
 use countersign_core::ports::ca::{
     CaError, CertificateAuthority, CertificateRequest, CertificateSubject, OpenedOrder, OrderStep,
 };
+use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity, KeyCertification};
 use countersign_core::ports::hsm::{
     GeneratedKey, Hsm, HsmError, Inventory, LogAdvance, LogPins, LogResync, SignOrder, Signed,
     Spent, TokenFacts, TokenHealth,
@@ -123,9 +124,31 @@ impl Hsm for Token {
         Ok(Inventory::default())
     }
 
+    async fn identify_device(&self, _: TenantId) -> Result<DeviceIdentity, HsmError> {
+        Err(no_adapter())
+    }
+
+    async fn answer_challenge(&self, _: TenantId, _: DeviceChallenge) -> Result<Vec<u8>, HsmError> {
+        Err(no_adapter())
+    }
+
+    async fn certify_key(
+        &self,
+        _: TenantId,
+        _: KeyId,
+        _: Vec<u8>,
+    ) -> Result<KeyCertification, HsmError> {
+        Err(no_adapter())
+    }
+
     fn health(&self) -> Vec<TokenHealth> {
         Vec::new()
     }
+}
+
+/// Its keys' evidence comes by hand.
+fn no_adapter() -> HsmError {
+    HsmError::NoEvidence("profile test has no evidence adapter".into())
 }
 
 type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
