@@ -5,6 +5,7 @@
 #   scripts/growth.sh BIN_DIR   a release build; results also go to target/bench/growth.json
 #
 #   TENANTS_GROWN=1000  KEYS_GROWN=500  KEYS_ELSEWHERE=10000  KEYS_TENANTS=100  LEAVES_GROWN=1000000
+#   OUT=target/bench/growth (a folder in memory makes thousands of keys in minutes)
 #   DATABASE=sqlite  PAIRS=5  SECONDS_PER_ROW=3  WARM_UP=1  LOADS="16x1 64x100"     callers x signatures in one request
 #
 # The grown service grows in steps: tenants; keys of the one tenant that is measured, in its one token (SoftHSM
@@ -19,7 +20,7 @@ keys_elsewhere=${KEYS_ELSEWHERE:-10000} keys_tenants=${KEYS_TENANTS:-100}
 database=${DATABASE:-sqlite} pairs=${PAIRS:-5} seconds=${SECONDS_PER_ROW:-3} warm_up=${WARM_UP:-1}
 read -r -a loads <<<"${LOADS:-16x1 64x100}"
 keys=(ec-p256)
-out=$PWD/target/bench/growth
+out=${OUT:-$PWD/target/bench/growth}
 . scripts/lib.sh
 . scripts/bench-lib.sh
 bin=$(cd "${1:-target/release}" && pwd)
@@ -41,10 +42,12 @@ pairs_of() { # STEP : small and grown in turns, which of them first in turns too
     done
     say "$1: ${#loads[@]} × $pairs pairs"
 }
-# in_parallel COUNT COMMAND… : runs it with 1 to COUNT as its last argument, one for each core.
+# in_parallel COUNT COMMAND… : runs it with 1 to COUNT as its last argument, so many at once: what is made here waits for
+# the disk, not for a core.
+at_once=$(nproc)
 in_parallel() {
     local count=$1; shift
-    seq "$count" | xargs -P "$(nproc)" -I N "$@" N >/dev/null
+    seq "$count" | xargs -P "$at_once" -I {} "$@" {} >/dev/null
 }
 
 step "Setting up two services on $database"
@@ -90,18 +93,14 @@ step "$keys_elsewhere keys more, of $keys_tenants of the new tenants, in a token
 of grown
 serve
 export issuers=$out/issuer homes each=$((keys_elsewhere / keys_tenants))
-in_parallel "$keys_tenants" sh -euc 'export COUNTERSIGN_HOME=$homes/grown$1
+at_once=24 in_parallel "$keys_tenants" sh -euc 'export COUNTERSIGN_HOME=$homes/grown$1
     mkdir -p "$COUNTERSIGN_HOME"
-    made=0
-    while [ "$made" -lt "$each" ]; do
-        if [ $((made % 200)) = 0 ]; then
-            countersign-testkit issuer mint --state "$issuers" --sub "admin$1" --aud countersign --amr mfa >"$COUNTERSIGN_HOME.jwt"
-            countersign --tenant "grown$1" login --token-file "$COUNTERSIGN_HOME.jwt"
-            [ "$made" -gt 0 ] || countersign signers create "grown$1/spare" --algorithm ec-p256
-        fi
-        countersign keys create "grown$1/spare"
-        made=$((made + 1))
-    done' sh
+    countersign-testkit issuer mint --state "$issuers" --sub "admin$1" --aud countersign --amr mfa >"$COUNTERSIGN_HOME.jwt"
+    countersign --tenant "grown$1" login --token-file "$COUNTERSIGN_HOME.jwt"
+    countersign signers create "grown$1/spare" --algorithm ec-p256
+    # Over one connection: a process for each key would be most of the time.
+    scripts/make-keys.py "$COUNTERSIGN_SERVER" "$COUNTERSIGN_CA_FILE" "$COUNTERSIGN_HOME"/tokens/* "grown$1" spare "$each"
+    ' sh
 drain
 pairs_of elsewhere
 
