@@ -12,6 +12,7 @@
 
 use crate::oid::Oid;
 use crate::statement::service_statement_oid;
+use crate::vendor::tpm2::TCG_ATTEST_TPM_CERTIFY;
 use der::asn1::{Any, SetOfVec};
 use der::{Decode, Encode, Tag, Tagged};
 use spki::ObjectIdentifier;
@@ -72,6 +73,39 @@ pub struct AttestationBundle {
     pub attestations: Vec<Attestation>,
     /// `LimitedCertChoices`, each as its DER element.
     pub certs: Vec<Vec<u8>>,
+}
+
+impl Attestation {
+    /// What a TPM certified of a key (`TPM2_Certify`, part 3 §18.2), as the TCG puts it into requests:
+    ///
+    /// ```text
+    /// Tcg-csr-tpm-certify ::= SEQUENCE { tpmSAttest OCTET STRING, signature OCTET STRING,
+    ///                                    tpmTPublic OCTET STRING OPTIONAL }
+    /// ```
+    ///
+    /// `signature` is a `TPMT_SIGNATURE`, as the draft's text has it. The attestation key's certificates
+    /// go among the bundle's.
+    ///
+    /// # Errors
+    /// [`BundleError::Malformed`] if they are longer than DER can say.
+    pub fn tpm_certify(
+        attest: &[u8],
+        signature: &[u8],
+        public: &[u8],
+    ) -> Result<Self, BundleError> {
+        let octets = |bytes: &[u8], what| Any::new(Tag::OctetString, bytes).map_err(bad(what));
+        let stmt = vec![
+            octets(attest, "tpmSAttest")?,
+            octets(signature, "signature")?,
+            octets(public, "tpmTPublic")?,
+        ];
+        let kind = Any::encode_from(&TCG_ATTEST_TPM_CERTIFY).map_err(bad("type"))?;
+        Ok(Self {
+            kind: Oid::from_any(&kind).ok_or(BundleError::Malformed("type"))?,
+            stmt: stmt.to_der().map_err(bad("Tcg-csr-tpm-certify"))?,
+            hint: None,
+        })
+    }
 }
 
 impl AttestationBundle {

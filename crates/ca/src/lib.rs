@@ -24,9 +24,8 @@ pub use lists::{ListFetcher, ListFetcherConfig};
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_core::OrderId;
 use countersign_core::ports::ca::{
-    CaError, CertificateAuthority, CertificateRequest, OpenedOrder, OrderStep,
+    CaError, CertificateAuthority, CertificateRequest, NewOrder, OpenedOrder, OrderStep,
 };
 use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
@@ -206,12 +205,14 @@ impl CertificateAuthority for OrderClient {
         self.takes_software_keys
     }
 
-    async fn open(&self, order: OrderId, subscriber: &str) -> Result<OpenedOrder, CaError> {
-        tracing::debug!(ca = %self.name, %order, "opening an order");
+    async fn open(&self, new: NewOrder<'_>) -> Result<OpenedOrder, CaError> {
+        tracing::debug!(ca = %self.name, order = %new.order, "opening an order");
         let request = self
             .client
             .post(format!("{}/orders", self.base))
-            .json(&wire::Open { subscriber });
+            .json(&wire::Open {
+                subscriber: new.subscriber,
+            });
         let opened: wire::Opened = self.send(request).await?.parse()?;
         self.order_url(&opened.order)?;
         let nonce = bytes("nonce", &opened.nonce)?;
@@ -225,6 +226,7 @@ impl CertificateAuthority for OrderClient {
             reference: opened.order,
             nonce,
             audience: opened.audience,
+            common_name: None,
         })
     }
 

@@ -5,6 +5,7 @@ use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use countersign_core::OrderId;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 
@@ -47,11 +48,20 @@ fn client(server: &Server) -> OrderClient {
     .unwrap()
 }
 
+fn new_order(subscriber: &str) -> NewOrder<'_> {
+    NewOrder {
+        order: OrderId::new(),
+        subscriber,
+        device: None,
+    }
+}
+
 fn request() -> CertificateRequest {
     CertificateRequest {
         csr: vec![1],
         statement: vec![2],
         evidence: vec![vec![3]],
+        device: None,
     }
 }
 
@@ -155,7 +165,7 @@ fn app() -> Router {
 async fn an_order_goes_through_its_steps() {
     let server = serve(app()).await;
     let ca = client(&server);
-    let opened = ca.open(OrderId::new(), "acme").await.unwrap();
+    let opened = ca.open(new_order("acme")).await.unwrap();
     assert_eq!(
         (
             opened.reference.as_str(),
@@ -276,7 +286,7 @@ async fn trouble_is_told_from_nonsense() {
         );
     }
     assert!(matches!(
-        ca.open(OrderId::new(), "evil").await,
+        ca.open(new_order("evil")).await,
         Err(CaError::Protocol(_))
     ));
     assert!(matches!(
@@ -322,7 +332,7 @@ async fn a_redirect_is_not_followed() {
     })
     .unwrap();
     assert_eq!(
-        ca.open(OrderId::new(), "acme").await,
+        ca.open(new_order("acme")).await,
         Err(CaError::Protocol("status 307".into()))
     );
 }

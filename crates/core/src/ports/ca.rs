@@ -1,6 +1,6 @@
 //! The port to certificate authorities: an order with steps, not one call.
 
-use super::evidence::{DeviceChallenge, DeviceIdentity};
+use super::evidence::{DeviceChallenge, DeviceEvidence, DeviceIdentity};
 use crate::OrderId;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,17 @@ pub struct CertificateSubject {
     pub state: Option<String>,
 }
 
+/// What an order is opened with.
+#[derive(Debug, Clone, Copy)]
+pub struct NewOrder<'a> {
+    /// Our order.
+    pub order: OrderId,
+    /// The subscriber's name with us.
+    pub subscriber: &'a str,
+    /// The device that holds the key, where it speaks for itself.
+    pub device: Option<&'a DeviceIdentity>,
+}
+
 /// What a CA gives when an order is opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenedOrder {
@@ -32,9 +43,13 @@ pub struct OpenedOrder {
     pub nonce: Vec<u8>,
     /// The audience name the statement must carry.
     pub audience: String,
+    /// The common name that the request has to carry, where the CA leaves no choice: an ACME CA takes
+    /// none but the identifier of the order (RFC 8555 §7.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub common_name: Option<String>,
 }
 
-/// What is handed over: never a naked CSR (invariant 5), so the three travel in one type.
+/// What is handed over: never a naked CSR (invariant 5), so these travel in one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateRequest {
     /// PKCS#10, DER, with the attestation attribute.
@@ -43,6 +58,9 @@ pub struct CertificateRequest {
     pub statement: Vec<u8>,
     /// Vendor evidence, in the vendor's own encoding.
     pub evidence: Vec<Vec<u8>>,
+    /// What the device certified for this very order. It is in the CSR's attribute as well; here for a
+    /// CA that wants it in an envelope of its own.
+    pub device: Option<DeviceEvidence>,
 }
 
 /// Where an order stands after a step.
@@ -67,8 +85,13 @@ pub trait CertificateAuthority: Send + Sync + 'static {
     fn name(&self) -> &str;
     /// Whether this connector may be given software keys. Production connectors never (invariant 1).
     fn takes_software_keys(&self) -> bool;
+    /// The connector whose device steps certify attestation keys for this CA, by its name in the
+    /// configuration; `None` where the CA does that itself, or not at all.
+    fn attestation_ca(&self) -> Option<&str> {
+        None
+    }
     /// Opens an order.
-    async fn open(&self, order: OrderId, subscriber: &str) -> Result<OpenedOrder, CaError>;
+    async fn open(&self, new: NewOrder<'_>) -> Result<OpenedOrder, CaError>;
     /// A step of its own for keys in a TPM, between opening and handing over: presents the device.
     /// The CA answers with a challenge for it.
     ///

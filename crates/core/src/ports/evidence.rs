@@ -35,3 +35,12 @@ pub struct KeyCertification {
     /// TPMT_PUBLIC of the certified key.
     pub public: Vec<u8>,
 }
+
+/// A key's certification, and the attestation key's certificate with those above it, DER.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceEvidence {
+    /// What the device certified.
+    pub certification: KeyCertification,
+    /// The attestation key's certificate, then its issuers.
+    pub chain: Vec<Vec<u8>>,
+}

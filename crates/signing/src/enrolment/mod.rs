@@ -5,7 +5,9 @@
 //! evidence in the same type.
 
 mod appraisal;
+mod device;
 mod evidence;
+mod ordering;
 mod orders;
 mod placing;
 #[cfg(test)]
@@ -27,7 +29,9 @@ use countersign_attestation::time::UnixSeconds;
 use countersign_core::ports::ca::{CertificateRequest, CertificateSubject};
 use countersign_core::ports::rows::{KeyRow, TenantRow};
 use countersign_core::ports::store::Effect;
-use countersign_core::{IsolationClass, KeyEvent, KeyId, KeyState, OrderId, RequestId, TenantName};
+use countersign_core::{
+    IsolationClass, KeyEvent, KeyId, KeyState, Micros, OrderId, RequestId, TenantName,
+};
 use countersign_signing_log::checkpoint::Checkpoint;
 use countersign_signing_log::commitment::HexHash;
 use countersign_signing_log::leaf::{ContentKind, KeyAppraised, LeafBody, Purpose};
@@ -50,7 +54,7 @@ pub struct ExportedRequest {
     /// CSR, statement, evidence.
     pub request: CertificateRequest,
     /// When the statement ends.
-    pub expires: countersign_core::Micros,
+    pub expires: Micros,
 }
 
 /// Who the request is for.
@@ -64,6 +68,8 @@ pub(crate) struct Destination {
 pub(crate) struct MadeRequest {
     pub request: CertificateRequest,
     pub evidence: Vec<HexHash>,
+    /// When its statement ends: as it stands in the statement, not by another look at the clock.
+    pub expires: Micros,
 }
 
 impl Service {
@@ -121,6 +127,23 @@ impl Service {
         Ok(result)
     }
 
+    /// A key that may be enrolled, as far as its state goes.
+    pub(crate) async fn enrollable_key(
+        &self,
+        tenant: &TenantRow,
+        key: KeyId,
+    ) -> Result<KeyRow, SigningError> {
+        let row = self
+            .store()
+            .key(tenant.id, key)
+            .await?
+            .ok_or(SigningError::NotFound)?;
+        match row.state {
+            KeyState::Generated | KeyState::Appraised | KeyState::Active => Ok(row),
+            state => Err(SigningError::KeyNotActive { state }),
+        }
+    }
+
     /// The appraised key, appraising it first if that was not done yet. The appraisal is made anew
     /// each time: policy may have changed since.
     pub(crate) async fn appraised_key(
@@ -130,15 +153,7 @@ impl Service {
         key: KeyId,
         rid: &RequestId,
     ) -> Result<KeyRow, SigningError> {
-        let row = self
-            .store()
-            .key(tenant.id, key)
-            .await?
-            .ok_or(SigningError::NotFound)?;
-        match row.state {
-            KeyState::Generated | KeyState::Appraised | KeyState::Active => {}
-            state => return Err(SigningError::KeyNotActive { state }),
-        }
+        let row = self.enrollable_key(tenant, key).await?;
         self.appraise_row(caller, tenant, &row, rid).await?;
         self.store()
             .key(tenant.id, key)
@@ -195,8 +210,17 @@ impl Service {
         let bare = builder(Vec::new())
             .build()
             .map_err(|e| SigningError::invalid("subject", e.to_string()))?;
+        let issued_at = self.seconds()?;
+        let expires = issued_at.plus(STATEMENT_LIFE_S);
         let statement = self
-            .make_statement(&tenant, &row, &public_key, &bare.info_der, to)
+            .make_statement(
+                &tenant,
+                &row,
+                &public_key,
+                &bare.info_der,
+                to,
+                issued_at..expires,
+            )
             .await?;
         let placed = place(&statement, &files)
             .map_err(|e| internal("attestation attribute", e.to_string()))?;
@@ -227,8 +251,10 @@ impl Service {
                 csr: der,
                 statement,
                 evidence: placed.beside,
+                device: None,
             },
             evidence: files.iter().map(|f| HexHash(f.sha256)).collect(),
+            expires: Micros::from_seconds(i64::try_from(expires.get()).unwrap_or(i64::MAX)),
         })
     }
 
@@ -239,9 +265,9 @@ impl Service {
         public_key: &PublicKey,
         bare_info: &[u8],
         to: &Destination,
+        good: std::ops::Range<UnixSeconds>,
     ) -> Result<Vec<u8>, SigningError> {
         let (origin, size, root) = self.first_checkpoint(row).await?;
-        let issued_at = self.seconds()?;
         let tbs = StatementTbs {
             signer_key_hash: Sha256::digest(self.secrets().statement_spki()).into(),
             service: self.settings().service_name.clone(),
@@ -252,8 +278,8 @@ impl Service {
                 id: to.order.clone(),
                 nonce: to.nonce.clone(),
             },
-            issued_at,
-            expires_at: issued_at.plus(STATEMENT_LIFE_S),
+            issued_at: good.start,
+            expires_at: good.end,
             csr_info_hash: Sha256::digest(bare_info).into(),
             key: KeyStatement {
                 id: *row.id.as_bytes(),

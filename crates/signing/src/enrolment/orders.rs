@@ -1,5 +1,5 @@
-//! Orders: at a CA with a connector, or exported for one without. Both end in the same check of the
-//! certificate that comes back.
+//! What all orders share: exported for a CA without connector, or placed at one with (`ordering`), they
+//! end in the same check of the certificate that comes back.
 
 use super::waiting::FIRST;
 use super::{Destination, ExportedRequest, MadeRequest, software_allowed};
@@ -22,7 +22,6 @@ use countersign_x509::cert::Certificate;
 use countersign_x509::chain::{Purpose, verify_chain};
 use countersign_x509::profile::check_issued;
 use sha2::{Digest as _, Sha256};
-use std::time::Duration;
 
 /// Certificates in a chain that is installed.
 const MAX_CHAIN: usize = 6;
@@ -86,100 +85,17 @@ impl Service {
         };
         self.record_request(caller, &mut order_row, &made, OrderState::Exported, rid)
             .await?;
-        let expires = now.plus(Duration::from_secs(super::STATEMENT_LIFE_S));
         Ok(ExportedRequest {
             order,
             request: made.request,
-            expires,
+            expires: made.expires,
         })
-    }
-
-    /// Orders a certificate at a CA with a connector and installs what comes back, if it passes.
-    ///
-    /// # Errors
-    /// [`SigningError::CaRefused`] with the CA's reasons, [`SigningError::CertificateRejected`] with
-    /// ours, [`SigningError::CaUnavailable`]: the order is kept in each case.
-    pub async fn order_certificate(
-        &self,
-        caller: &Caller,
-        name: &TenantName,
-        key: KeyId,
-        ca: &str,
-        subject: CertificateSubject,
-        rid: &RequestId,
-    ) -> Result<OrderRow, SigningError> {
-        let tenant = self.admin(caller, name, rid).await?;
-        let connector = self
-            .cas()
-            .iter()
-            .find(|c| c.name() == ca)
-            .cloned()
-            .ok_or_else(|| {
-                SigningError::invalid("ca", "no connector of that name is configured")
-            })?;
-        let row = self.appraised_key(caller, &tenant, key, rid).await?;
-        if row.facts.software && !connector.takes_software_keys() {
-            self.log_appraisal(caller, &row, "software-key", rid);
-            return Err(SigningError::Appraisal {
-                reasons: vec![format!(
-                    "software-key: the CA {ca} is not configured to take keys of software tokens (ARCHITECTURE.md, \
-                     invariant 1)"
-                )],
-            });
-        }
-        let now = self.clock().now();
-        let mut order = OrderRow {
-            tenant: tenant.id,
-            id: OrderId::new(),
-            key,
-            ca: ca.to_owned(),
-            reference: None,
-            state: OrderState::Opened,
-            csr: None,
-            statement: None,
-            problem: None,
-            created: now,
-            updated: now,
-            next_poll: None,
-        };
-        let opened = match connector.open(order.id, tenant.name.as_str()).await {
-            Ok(o) => o,
-            Err(e) => return Err(self.failed(Actor::Person(caller, rid), &mut order, e).await),
-        };
-        order.reference = Some(opened.reference.clone());
-        let to = Destination {
-            audience: opened.audience,
-            order: opened.reference.clone(),
-            nonce: opened.nonce,
-        };
-        let made = self
-            .make_request(caller, &tenant, &row, &subject, &to, rid)
-            .await?;
-        self.record_request(caller, &mut order, &made, OrderState::Submitted, rid)
-            .await?;
-        let step = match connector.submit(&opened.reference, &made.request).await {
-            Ok(s) => s,
-            Err(e) => return Err(self.failed(Actor::Person(caller, rid), &mut order, e).await),
-        };
-        match step {
-            // Asked after in the background from here on, whoever waits or does not.
-            OrderStep::Waiting { retry_after_s } => {
-                let wait = Duration::from_secs(u64::from(retry_after_s));
-                self.wait_on(&order, wait, None).await?;
-                Ok(order)
-            }
-            OrderStep::Issued { chain } => {
-                self.finish(Actor::Person(caller, rid), &mut order, chain)
-                    .await?;
-                Ok(order)
-            }
-        }
     }
 
     /// One order; if the CA had not finished, it is asked again.
     ///
     /// # Errors
-    /// As [`Service::order_certificate`].
+    /// As of [`Service::order_certificate`].
     pub async fn order(
         &self,
         caller: &Caller,
@@ -334,7 +250,7 @@ impl Service {
             .ok_or(SigningError::NotFound)
     }
 
-    async fn record_request(
+    pub(super) async fn record_request(
         &self,
         caller: &Caller,
         order: &mut OrderRow,

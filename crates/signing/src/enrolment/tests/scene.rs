@@ -7,7 +7,8 @@ use crate::{
 use async_trait::async_trait;
 use countersign_attestation::Anchors;
 use countersign_core::ports::ca::{
-    CaError, CertificateAuthority, CertificateRequest, CertificateSubject, OpenedOrder, OrderStep,
+    CaError, CertificateAuthority, CertificateRequest, CertificateSubject, NewOrder, OpenedOrder,
+    OrderStep,
 };
 use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity, KeyCertification};
 use countersign_core::ports::hsm::{
@@ -19,7 +20,7 @@ use countersign_core::ports::rows::{
     IssuerKind, KeyRow, OPERATOR_REALM, OPERATOR_REALM_NAME, Role, TenantPolicy,
 };
 use countersign_core::{
-    Clock, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, Micros, OrderId, RequestId, SignerName,
+    Clock, IsolationClass, KeyAlgorithm, KeyFacts, KeyId, Micros, RequestId, SignerName,
     SystemClock, TenantId, TenantName,
 };
 use countersign_signing_log::leaf::{Leaf, LeafBody};
@@ -172,15 +173,16 @@ impl CertificateAuthority for Ca {
         true
     }
 
-    async fn open(&self, order: OrderId, _: &str) -> Result<OpenedOrder, CaError> {
+    async fn open(&self, new: NewOrder<'_>) -> Result<OpenedOrder, CaError> {
         self.opened.fetch_add(1, Ordering::SeqCst);
         if let Some(meanwhile) = self.meanwhile.lock().await.take() {
             meanwhile.await;
         }
         Ok(OpenedOrder {
-            reference: order.to_string(),
+            reference: new.order.to_string(),
             nonce: NONCE.to_vec(),
             audience: "ca.example".into(),
+            common_name: None,
         })
     }
 
