@@ -6,9 +6,16 @@ use countersign_hsm_worker::run::{self, Places};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// With what this build can have devices say of their keys.
+const VERSION: &str = if cfg!(feature = "tpm") {
+    concat!(env!("CARGO_PKG_VERSION"), " (evidence adapters: tpm2)")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (evidence adapters: none)")
+};
+
 /// Holds one PKCS#11 token for countersignd and signs only what its log has authorised.
 #[derive(Parser)]
-#[command(name = "countersign-hsm-worker", version)]
+#[command(name = "countersign-hsm-worker", version = VERSION)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -460,7 +460,7 @@ impl Config {
         let telemetry = self.telemetry.paths();
         let mirrors = self.revocation.mirror.iter_mut();
         let issuers = mirrors.map(|m| &mut m.issuer_file);
-        let anchors = self.attestation.trust_anchors.iter_mut();
+        let anchors = self.attestation.paths();
         let optional = optional.chain(cas).chain(telemetry).chain(issuers);
         let optional = optional.chain(anchors);
         for path in all.into_iter().chain(optional) {

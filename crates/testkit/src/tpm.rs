@@ -274,6 +274,26 @@ impl SoftwareTpm {
         std::fs::write(&path, tcp).map_err(at_path(&path))?;
         Ok(path)
     }
+
+    /// A profile that does not know a software TPM when it sees one: the token passes for a chip. With
+    /// it the tests take the way of a key in hardware. **Its assurance is none**: never outside tests.
+    ///
+    /// # Errors
+    /// As [`SoftwareTpm::profile`].
+    pub fn profile_of_a_chip(&self) -> Result<PathBuf> {
+        let profile = self.profile()?;
+        let text = std::fs::read_to_string(&profile).map_err(at_path(&profile))?;
+        let blind = text.replace("software_models = [\"SW TPM\"]\n", "");
+        if blind == text {
+            return Err(Error::State {
+                path: profile,
+                message: "it does not name software_models".to_owned(),
+            });
+        }
+        let path = self.dir.join("profile-of-a-chip.toml");
+        std::fs::write(&path, blind).map_err(at_path(&path))?;
+        Ok(path)
+    }
 }
 
 impl Drop for SoftwareTpm {

@@ -3,8 +3,10 @@
 
 pub mod existing;
 mod profiles;
+mod proved;
 mod tpm2;
 
+use crate::support::judges::openssl_cms;
 use crate::support::{REPOSITORY, Stack, text};
 use countersign_testkit::programs::wait_until;
 use std::path::Path;
@@ -37,6 +39,11 @@ fn wait_for(stack: &Stack, state: &str, count: u64) {
 
 /// A job signs a file; openssl verifies the signature.
 fn sign_and_verify(stack: &Stack, tenant: &str, file: &str) {
+    sign_and_verify_under(stack, tenant, file, &stack.ca_roots());
+}
+
+/// The same for a certificate below these roots.
+fn sign_and_verify_under(stack: &Stack, tenant: &str, file: &str, roots: &str) {
     let folder = stack.folder(&format!("{tenant}/files"));
     let path = folder.join(file);
     std::fs::write(&path, format!("release of {tenant}: {file}")).expect("file");
@@ -44,8 +51,7 @@ fn sign_and_verify(stack: &Stack, tenant: &str, file: &str) {
     let signer = format!("{tenant}/release");
     job.ok(&["sign", "--signer", &signer, &text(&path)]);
     let signature = folder.join(format!("{file}.p7s"));
-    stack
-        .openssl_cms(&path, &signature)
+    openssl_cms(&path, &signature, roots)
         .unwrap_or_else(|e| panic!("{}: {e}", signature.display()));
 }
 

@@ -4,6 +4,7 @@ use super::{audit, configure, secret, sign_and_verify, wait_for};
 use crate::support::{Stack, text};
 use countersign_testkit::programs::wait_until;
 use countersign_testkit::tpm::{self, LABEL, PIN, SoftwareTpm};
+use std::path::Path;
 use std::time::Duration;
 
 /// `None`, and loudly, where the programs are not installed.
@@ -19,7 +20,8 @@ fn start(stack: &Stack) -> Option<SoftwareTpm> {
     Some(tpm.unwrap_or_else(|e| panic!("{e}")))
 }
 
-fn section(tpm: &SoftwareTpm) -> String {
+/// `[[token]]` for it, of these tenants.
+pub fn section(tpm: &SoftwareTpm, profile: &Path, tenants: &[&str]) -> String {
     let environment: Vec<_> = tpm
         .environment()
         .into_iter()
@@ -27,10 +29,10 @@ fn section(tpm: &SoftwareTpm) -> String {
         .collect();
     format!(
         "[[token]]\nlabel = \"{LABEL}\"\nmodule = \"{}\"\nprofile = \"{}\"\n\
-         pin_file = \"{}\"\ntenants = [\"tpm\"]\n\
+         pin_file = \"{}\"\ntenants = {tenants:?}\n\
          environment = {{ {}, TSS2_LOG = \"all+NONE\" }}\n",
         tpm.module(),
-        text(&tpm.profile().expect("profile")),
+        text(profile),
         text(&tpm.dir().join("pin")),
         environment.join(", "),
     )
@@ -43,7 +45,8 @@ fn a_module_that_nobody_here_wrote_signs_end_to_end() {
         return;
     };
     secret(&tpm.dir().join("pin"), PIN);
-    configure(&stack, &section(&tpm));
+    let profile = tpm.profile().expect("profile");
+    configure(&stack, &section(&tpm, &profile, &["tpm"]));
     stack.start_ca(&[]);
     wait_for(&stack, "up", 1);
     let admin = stack.tenant("tpm");

@@ -40,20 +40,7 @@ impl Stack {
 
     /// `openssl cms -verify` of a detached signature; `Err` with what it says.
     pub fn openssl_cms(&self, file: &Path, signature: &Path) -> Result<(), String> {
-        let out = Command::new("openssl")
-            .args(["cms", "-verify", "-binary", "-inform", "DER", "-in"])
-            .arg(signature)
-            .arg("-content")
-            .arg(file)
-            .args(["-CAfile", &self.ca_roots(), "-purpose", "any"])
-            .args(["-out", "/dev/null"])
-            .output()
-            .expect("openssl runs");
-        if out.status.success() {
-            Ok(())
-        } else {
-            Err(String::from_utf8_lossy(&out.stderr).into_owned())
-        }
+        openssl_cms(file, signature, &self.ca_roots())
     }
 
     /// GET by curl, with all headers of the answer.
@@ -163,4 +150,22 @@ pub fn copy_dir(from: &Path, to: &Path) {
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
+}
+
+/// `openssl cms -verify` of a detached signature under these roots; `Err` with what it says.
+pub fn openssl_cms(file: &Path, signature: &Path, roots: &str) -> Result<(), String> {
+    let out = Command::new("openssl")
+        .args(["cms", "-verify", "-binary", "-inform", "DER", "-in"])
+        .arg(signature)
+        .arg("-content")
+        .arg(file)
+        .args(["-CAfile", roots, "-purpose", "any"])
+        .args(["-out", "/dev/null"])
+        .output()
+        .expect("openssl runs");
+    if out.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&out.stderr).into_owned())
+    }
 }

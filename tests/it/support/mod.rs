@@ -170,22 +170,9 @@ impl Stack {
     /// Starts (or restarts) the demo CA with further arguments and wires it as connector `demo`.
     pub fn start_ca(&mut self, more: &[&str]) {
         self.ca = None;
-        let keys: Value = self.cli("setup").json(&["service", "keys"]);
-        let spki = keys["statement"]["spki"].as_str().expect("statement key");
-        let pem = self.path("service-key.pem");
-        std::fs::write(&pem, pem_of("PUBLIC KEY", spki)).expect("service-key.pem");
-        let mut command = Command::new(program("countersign-demo-ca"));
+        let mut command = self.ca_command("demo-ca.test", "ca");
         command
-            .args([
-                "serve",
-                "--audience",
-                "demo-ca.test",
-                "--allow-software",
-                "--state",
-            ])
-            .arg(self.path("ca"))
-            .arg("--trust-service-key")
-            .arg(&pem)
+            .arg("--allow-software")
             .args(more)
             .stderr(self.log("demo-ca"));
         let ca = ReadyProgram::start(command, START).expect("demo CA");
@@ -201,6 +188,21 @@ impl Stack {
         self.ca = Some(ca);
         self.stop_server();
         self.start_server(&[]);
+    }
+
+    /// `countersign-demo-ca serve` with a state folder of this name, and our statement key pinned.
+    pub fn ca_command(&self, audience: &str, state: &str) -> Command {
+        let keys: Value = self.cli("setup").json(&["service", "keys"]);
+        let spki = keys["statement"]["spki"].as_str().expect("statement key");
+        let pem = self.path("service-key.pem");
+        std::fs::write(&pem, pem_of("PUBLIC KEY", spki)).expect("service-key.pem");
+        let mut command = Command::new(program("countersign-demo-ca"));
+        command
+            .args(["serve", "--audience", audience, "--state"])
+            .arg(self.path(state))
+            .arg("--trust-service-key")
+            .arg(&pem);
+        command
     }
 
     /// Stops the CA.

@@ -201,7 +201,16 @@ fn a_trust_anchor_is_read_when_the_configuration_is() {
     let key = rcgen::KeyPair::generate().unwrap();
     std::fs::write(&file, key.public_key_pem()).unwrap();
     let anchors = config().attestation.anchors().unwrap();
-    assert_eq!(anchors.iter().filter(|a| a.is_extra()).count(), 1);
+    let for_all = |anchors: &countersign_attestation::Anchors| -> Vec<bool> {
+        let extra = anchors.iter().filter(|a| a.is_extra());
+        extra.map(|a| a.is_for_all()).collect()
+    };
+    assert_eq!(for_all(&anchors), [true]);
+    let text = text.replace("trust_anchors", "attestation_key_cas");
+    let config = Config::parse(&folder.path().join("c.toml"), &text).unwrap();
+    assert_eq!(config.attestation.attestation_key_cas, [file.as_path()]);
+    let anchors = config.attestation.anchors().unwrap();
+    assert_eq!(for_all(&anchors), [false], "for attestation keys alone");
     let p = problem(&format!("{GOOD}\n[attestation]\nanchors = []\n"));
     assert!(p.contains("line 23: ") && p.contains("anchors"), "{p}");
 }

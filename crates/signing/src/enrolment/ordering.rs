@@ -32,7 +32,20 @@ impl Service {
         let tenant = self.admin(caller, name, rid).await?;
         let connector = self.connector(ca)?;
         let mut row = self.enrollable_key(&tenant, key).await?;
-        let device = self.device(tenant.id).await?;
+        let device = match self.device(tenant.id).await {
+            Ok(device) => device,
+            // A TPM without a resource manager has no room after its module made a key. The evidence that
+            // is kept may do; if it does not, the token's trouble is what stands in the way.
+            Err(busy @ SigningError::Busy) => {
+                tracing::warn!(%key, "the token's device has no room to speak for itself");
+                match self.appraised_key(caller, &tenant, key, rid).await {
+                    Ok(_) => None,
+                    Err(SigningError::Appraisal { .. }) => return Err(busy),
+                    Err(e) => return Err(e),
+                }
+            }
+            Err(e) => return Err(e),
+        };
         if device.is_none() {
             row = self.appraised_key(caller, &tenant, key, rid).await?;
         } else if let Err(e) = software_allowed(&row, &tenant) {
