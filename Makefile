@@ -19,8 +19,8 @@ build: ## Build all programs (debug) into target/debug
 
 .PHONY: demo
 demo: ## Sign a real Windows executable end to end, on real parts (KEEP=1 leaves it running)
-	@scripts/need.sh run
-	cargo build --locked
+	@scripts/need.sh demo
+	cargo build --locked --features "$$(scripts/test-features.sh demo)"
 	@KEEP=$(KEEP) scripts/demo.sh target/debug
 
 .PHONY: demo-clean

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job, end to end, on real parts. Every step is a command you could type.
+# The main job, end to end, on real parts, in two acts: a key in a token that says `software`, and one whose
+# origin a TPM proves (scripts/demo-proved.sh). Every step is a command you could type.
 #
 #   scripts/demo.sh BIN_DIR    run it (KEEP=1: leave the service running)
 #   scripts/demo.sh --clean    stop what was left running and remove the folder
@@ -90,6 +91,9 @@ as acme-admin log audit "$out/log/$key" --receipts "$out/ci" --files "$out/ci/ap
 as acme-admin receipt verify "$out/ci/app.exe" "$out/ci/app.exe.tlog-proof" --log-dir "$out/log/$key" | sed 's/^/   │ /'
 python3 tests/verify_log.py "$out/log/$key" | sed 's/^/   │ /'
 
+first=$key
+. scripts/demo-proved.sh
+
 seconds=$(($(date +%s) - started))
 cat <<TXT
 
@@ -97,8 +101,8 @@ $(printf '\033[1m')Done in $seconds s.$(printf '\033[0m') What was made lies in 
 
   ci/app.exe               signed and timestamped; ci/app.exe.tlog-proof is its receipt
   acme-chain.pem           the certificate acme's key got from the demo CA
-  log/$key   the key's log: every use of the key
-  service/                 countersignd's configuration, database, and a token folder per subscriber
+  log/$first   the key's log: every use of the key
+$proved_files  service/                 countersignd's configuration, database, and a token folder per subscriber
 
 Refused, with a reason: a stranger's repository (no grant), another subscriber (nothing there for
 them), a token used twice (replay), a suspended key. Each stands in acme's own log:

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
 # Installs what Countersign needs from the distribution, or says what to install.
 #
-#   scripts/need.sh run     what `make demo` needs
+#   scripts/need.sh run     what the service and its scripts need
+#   scripts/need.sh demo    and a software TPM for the demo's second act
 #   scripts/need.sh test    what `make test` needs as well
+#
+# A software TPM and what goes with it are wanted, not needed: where they cannot be had, what would use them is skipped,
+# loudly.
 set -euo pipefail
 
 what=${1:-run}
@@ -47,25 +51,28 @@ for m in ${COUNTERSIGN_HSM_MODULE:-} $modules; do
 done
 [ -n "$found" ] || missing+=(softhsm2)
 command -v softhsm2-util >/dev/null 2>&1 || [[ " ${missing[*]-} " == *" softhsm2 "* ]] || missing+=(softhsm2)
-if [ "$what" = test ]; then
-    # The tests stop, kill and count processes.
-    { type -P pgrep && type -P kill; } >/dev/null 2>&1 || missing+=(procps)
-    # A second PKCS#11 module: tpm2-pkcs11 on a software TPM. Where it cannot be had, its test is skipped, loudly.
+wanted=()
+if [ "$what" = test ] || [ "$what" = demo ]; then
+    # A second PKCS#11 module: tpm2-pkcs11 on a software TPM.
     for c in swtpm:swtpm swtpm_setup:swtpm-tools tpm2_flushcontext:tpm2-tools pkcs11-tool:opensc; do
-        command -v "${c%%:*}" >/dev/null 2>&1 || missing+=("${c##*:}")
+        command -v "${c%%:*}" >/dev/null 2>&1 || wanted+=("${c##*:}")
     done
-    [ -n "$(ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so 2>/dev/null)" ] || missing+=(libtpm2-pkcs11-1)
-    [ -n "$(ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* 2>/dev/null)" ] || missing+=(libtss2-tcti-swtpm0)
+    [ -n "$(ls /usr/lib/*/libtpm2_pkcs11.so* /usr/lib64/pkcs11/libtpm2_pkcs11.so 2>/dev/null)" ] || wanted+=(libtpm2-pkcs11-1)
+    [ -n "$(ls /usr/lib/*/libtss2-tcti-swtpm.so* /usr/lib64/libtss2-tcti-swtpm.so* 2>/dev/null)" ] || wanted+=(libtss2-tcti-swtpm0)
     # A resource manager before it. Not where there is a chip: as a service it would take that for itself.
     if [ ! -e /dev/tpm0 ]; then
         for c in dbus-daemon:dbus-daemon tpm2-abrmd:tpm2-abrmd; do
-            PATH=$PATH:/usr/sbin command -v "${c%%:*}" >/dev/null 2>&1 || missing+=("${c##*:}")
+            PATH=$PATH:/usr/sbin command -v "${c%%:*}" >/dev/null 2>&1 || wanted+=("${c##*:}")
         done
-        [ -n "$(ls /usr/lib/*/libtss2-tcti-tabrmd.so* /usr/lib64/libtss2-tcti-tabrmd.so* 2>/dev/null)" ] || missing+=(libtss2-tcti-tabrmd0)
+        [ -n "$(ls /usr/lib/*/libtss2-tcti-tabrmd.so* /usr/lib64/libtss2-tcti-tabrmd.so* 2>/dev/null)" ] || wanted+=(libtss2-tcti-tabrmd0)
     fi
     # The worker's TPM adapter links libtss2 (scripts/test-features.sh).
-    command -v pkg-config >/dev/null 2>&1 || missing+=(pkg-config)
-    pkg-config --exists tss2-esys tss2-sys tss2-mu tss2-tctildr 2>/dev/null || missing+=(libtss2-dev)
+    command -v pkg-config >/dev/null 2>&1 || wanted+=(pkg-config)
+    pkg-config --exists tss2-esys tss2-sys tss2-mu tss2-tctildr 2>/dev/null || wanted+=(libtss2-dev)
+fi
+if [ "$what" = test ]; then
+    # The tests stop, kill and count processes.
+    { type -P pgrep && type -P kill; } >/dev/null 2>&1 || missing+=(procps)
     # schemathesis gets a folder of its own.
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     python3 -c 'import ensurepip' 2>/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
@@ -78,7 +85,8 @@ if [ ${#missing[@]} -eq 0 ]; then
 elif [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "needs: installing ${missing[*]}"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    [[ " ${missing[*]} " != *" postgresql "* ]] || no_cluster
+    apt_get "${missing[@]}"
 else
     echo "needs: missing ${missing[*]}" >&2
     echo "Install them and run this again, for example:" >&2
@@ -88,5 +96,12 @@ else
         echo "/etc/postgresql-common/createcluster.conf, or the package starts a server of its own.)" >&2
     fi
     exit 1
+fi
+if [ ${#wanted[@]} -gt 0 ]; then
+    echo "needs: a software TPM, installing ${wanted[*]}"
+    if ! { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && apt-get update -qq && apt_get "${wanted[@]}"; }; then
+        echo "WARNING: ${wanted[*]} cannot be installed from here: what needs a software TPM will be SKIPPED." >&2
+        echo "         For example: sudo apt-get install ${wanted[*]}" >&2
+    fi
 fi
 command -v cargo >/dev/null 2>&1 || { echo "needs: a Rust toolchain (1.95 or later), see https://rustup.rs" >&2; exit 1; }

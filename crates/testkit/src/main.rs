@@ -7,10 +7,11 @@ use countersign_testkit::error::{Error, Result};
 use countersign_testkit::issuer::{Algorithm, Issuer, IssuerState, ServeOptions, TokenSpec};
 use countersign_testkit::load;
 use countersign_testkit::postgres::Postgres;
+use countersign_testkit::tpm::{self, SoftwareTpm};
 use countersign_testkit::tsa::Tsa;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio};
 
 /// An OpenID Connect issuer, a timestamp authority and load for tests. Never for production.
 #[derive(Parser)]
@@ -28,6 +29,9 @@ enum What {
     /// The timestamp authority (RFC 3161, on `openssl ts`).
     #[command(subcommand)]
     Tsa(TsaCommand),
+    /// A software TPM with tpm2-pkcs11 above it and a resource manager before it, until this program ends.
+    /// Its assurance is none.
+    Tpm(TpmArgs),
     /// A PostgreSQL server on a socket, until this program ends; prints the URLs of a new database.
     Postgres(PostgresArgs),
     /// Sign as fast as some callers can, on this machine; prints rate and times as JSON.
@@ -89,6 +93,13 @@ enum TsaCommand {
         #[command(flatten)]
         at: Listen,
     },
+}
+
+#[derive(Args)]
+struct TpmArgs {
+    /// An empty folder for its state; its path must be short (90 bytes).
+    #[arg(long)]
+    dir: PathBuf,
 }
 
 #[derive(Args)]
@@ -219,6 +230,26 @@ fn run(cli: Cli) -> Result<()> {
                 "pid": server.pid(),
             }));
             server.wait()
+        }
+        What::Tpm(args) => {
+            let mut tpm = SoftwareTpm::start(&args.dir, Stdio::inherit())?;
+            tpm.manage(Stdio::inherit())?;
+            let environment: serde_json::Map<_, _> = tpm
+                .environment()
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), Value::from(value)))
+                .collect();
+            ready(json!({
+                "ready": true,
+                "module": tpm.module(),
+                "label": tpm::LABEL,
+                "pin": tpm::PIN,
+                "profile": tpm.profile()?,
+                "profile_of_a_chip": tpm.profile_of_a_chip()?,
+                "environment": environment,
+                "maker": tpm.maker(),
+            }));
+            tpm.serve()
         }
         What::Load(options) => {
             ready(load::run(&options)?);

@@ -1,11 +1,12 @@
 //! A software TPM (swtpm) with a maker's certificate in it, and tpm2-pkcs11 above it: what a test needs to
 //! run the code that is meant for a chip. Its assurance is none.
 
-use crate::error::{Error, Result, at_path};
+use crate::error::{Error, Result, at, at_path};
 use crate::programs::wait_until;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 const MODULES: [&str; 4] = [
     "/usr/lib/x86_64-linux-gnu/libtpm2_pkcs11.so.1",
@@ -181,6 +182,36 @@ impl SoftwareTpm {
             self.tool("tpm2_getcap", &["properties-fixed"])
                 .output()
                 .is_ok_and(|out| out.status.success())
+        })
+    }
+
+    /// Serves until SIGTERM or an interrupt, and ends its programs then.
+    ///
+    /// # Errors
+    /// [`Error::Tool`] when one of them has ended by itself.
+    pub fn serve(mut self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(at("tokio"))?;
+        runtime.block_on(async {
+            let mut term = signal(SignalKind::terminate()).map_err(at("SIGTERM"))?;
+            let mut interrupt = signal(SignalKind::interrupt()).map_err(at("SIGINT"))?;
+            let mut look = tokio::time::interval(Duration::from_millis(200));
+            loop {
+                tokio::select! {
+                    _ = term.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = look.tick() => {}
+                }
+                let runs = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+                if !self.running.iter_mut().all(runs) {
+                    return Err(Error::Tool {
+                        tool: "the software TPM".to_owned(),
+                        message: "one of its programs ended".to_owned(),
+                    });
+                }
+            }
         })
     }
 
