@@ -2,5 +2,6 @@
 //! test roots that the operator trusts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod device;
 mod gate;
 mod scene;

@@ -25,10 +25,11 @@ use countersign_core::{
 };
 use countersign_signing_log::leaf::{Leaf, LeafBody};
 use countersign_store::SqliteStore;
+use countersign_testkit_evidence::tpm2::Tpm2;
 use countersign_testkit_evidence::{Key, Kind};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,9 +39,24 @@ const PEOPLE: &str = "https://idp.example";
 /// The nonce of every order of the test CA.
 pub const NONCE: &[u8] = b"nonce of the order";
 
+/// What a CA challenges devices with, and what they read out of it.
+pub const SECRET: &[u8] = b"only this device can read it";
+
+/// Whether the token's device speaks for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// It has no adapter.
+    Never,
+    /// It has no room at the moment.
+    Busy,
+    /// It does.
+    Tpm,
+}
+
 /// A token of P-256 keys, hardware or not by its own word.
 pub struct Token {
     software: bool,
+    pub speaks: Mutex<Speaks>,
     keys: Mutex<HashMap<KeyId, Key>>,
     pub signed: AtomicUsize,
 }
@@ -126,20 +142,43 @@ impl Hsm for Token {
     }
 
     async fn identify_device(&self, _: TenantId) -> Result<DeviceIdentity, HsmError> {
-        Err(no_adapter())
+        match *self.speaks.lock().unwrap() {
+            Speaks::Never => Err(no_adapter()),
+            Speaks::Busy => Err(HsmError::Busy),
+            Speaks::Tpm => Ok(DeviceIdentity {
+                endorsement: vec![b"endorsement".to_vec()],
+                attestation_key: Tpm2::default().ak_public(),
+            }),
+        }
     }
 
-    async fn answer_challenge(&self, _: TenantId, _: DeviceChallenge) -> Result<Vec<u8>, HsmError> {
-        Err(no_adapter())
+    async fn answer_challenge(
+        &self,
+        _: TenantId,
+        given: DeviceChallenge,
+    ) -> Result<Vec<u8>, HsmError> {
+        assert_eq!(given, challenge());
+        Ok(SECRET.to_vec())
     }
 
     async fn certify_key(
         &self,
         _: TenantId,
-        _: KeyId,
-        _: Vec<u8>,
+        key: KeyId,
+        nonce: Vec<u8>,
     ) -> Result<KeyCertification, HsmError> {
-        Err(no_adapter())
+        let key = self.keys.lock().unwrap().get(&key).cloned();
+        let tpm = Tpm2 {
+            key: key.ok_or(HsmError::NoSuchKey)?,
+            extra_data: nonce,
+            ..Tpm2::default()
+        };
+        let attest = tpm.attest();
+        Ok(KeyCertification {
+            signature: tpm.signature(&attest),
+            attest,
+            public: tpm.public(),
+        })
     }
 
     fn health(&self) -> Vec<TokenHealth> {
@@ -152,11 +191,24 @@ fn no_adapter() -> HsmError {
     HsmError::NoEvidence("profile test has no evidence adapter".into())
 }
 
+fn challenge() -> DeviceChallenge {
+    DeviceChallenge {
+        id_object: vec![1; 66],
+        encrypted_secret: vec![2; 256],
+    }
+}
+
 type Meanwhile = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A CA that keeps what it is handed, and takes its time.
 #[derive(Default)]
 pub struct Ca {
+    name: &'static str,
+    /// The attestation key's certificates it gives; without any it has no device steps.
+    pub certifies: Mutex<Vec<Vec<u8>>>,
+    /// Orders whose device has answered its challenge.
+    pub answered: Mutex<Vec<String>>,
+    attestation_ca: Option<&'static str>,
     pub opened: AtomicUsize,
     pub submitted: Mutex<Vec<CertificateRequest>>,
     /// What happens elsewhere while it opens the next order.
@@ -166,7 +218,11 @@ pub struct Ca {
 #[async_trait]
 impl CertificateAuthority for Ca {
     fn name(&self) -> &str {
-        "ca"
+        self.name
+    }
+
+    fn attestation_ca(&self) -> Option<&str> {
+        self.attestation_ca
     }
 
     fn takes_software_keys(&self) -> bool {
@@ -184,6 +240,20 @@ impl CertificateAuthority for Ca {
             audience: "ca.example".into(),
             common_name: None,
         })
+    }
+
+    async fn identify(&self, _: &str, device: &DeviceIdentity) -> Result<DeviceChallenge, CaError> {
+        assert_eq!(device.attestation_key, Tpm2::default().ak_public());
+        match self.certifies.lock().unwrap().is_empty() {
+            true => Err(CaError::NoDeviceSteps),
+            false => Ok(challenge()),
+        }
+    }
+
+    async fn answer(&self, reference: &str, secret: &[u8]) -> Result<Vec<Vec<u8>>, CaError> {
+        assert_eq!(secret, SECRET);
+        self.answered.lock().unwrap().push(reference.to_owned());
+        Ok(self.certifies.lock().unwrap().clone())
     }
 
     async fn submit(&self, _: &str, request: &CertificateRequest) -> Result<OrderStep, CaError> {
@@ -210,9 +280,14 @@ impl ListSource for NoLists {
 }
 
 /// The machine's clock until it is set; then it stands until it is moved.
-pub struct TestClock(AtomicI64);
+pub struct TestClock(AtomicI64, AtomicBool);
 
 impl TestClock {
+    /// From now on each look at it takes a second.
+    pub fn run(&self) {
+        self.1.store(true, Ordering::SeqCst);
+    }
+
     pub fn forward(&self, days: i64) {
         self.0.fetch_add(days * 86_400, Ordering::SeqCst);
     }
@@ -223,7 +298,11 @@ impl Clock for TestClock {
         match self.0.load(Ordering::SeqCst) {
             // A node's clock may not be off its database's when it joins.
             0 => SystemClock.now(),
-            set => Micros(set * 1_000_000),
+            set => {
+                let second = i64::from(self.1.load(Ordering::SeqCst));
+                self.0.fetch_add(second, Ordering::SeqCst);
+                Micros(set * 1_000_000)
+            }
         }
     }
 }
@@ -234,6 +313,7 @@ pub struct Scene {
     pub store: Arc<SqliteStore>,
     pub token: Arc<Token>,
     pub ca: Arc<Ca>,
+    pub acme: Arc<Ca>,
     pub clock: Arc<TestClock>,
     pub admin: Caller,
     pub name: TenantName,
@@ -266,11 +346,21 @@ impl Scene {
         let store = Arc::new(store.unwrap());
         let token = Arc::new(Token {
             software,
+            speaks: Mutex::new(Speaks::Never),
             keys: Mutex::default(),
             signed: AtomicUsize::new(0),
         });
-        let (ca, clock) = (Arc::new(Ca::default()), TestClock(AtomicI64::new(0)));
-        let clock = Arc::new(clock);
+        let ca = Arc::new(Ca {
+            name: "ca",
+            ..Ca::default()
+        });
+        // One that has another certify attestation keys.
+        let acme = Arc::new(Ca {
+            name: "acme",
+            attestation_ca: Some("ca"),
+            ..Ca::default()
+        });
+        let clock = Arc::new(TestClock(AtomicI64::new(0), AtomicBool::new(false)));
         let mut trusted = Anchors::pinned();
         for a in anchors {
             trusted.add_file("test root", a).unwrap();
@@ -290,7 +380,7 @@ impl Scene {
         let ports = Ports {
             store: store.clone(),
             hsm: token.clone(),
-            cas: vec![ca.clone()],
+            cas: vec![ca.clone(), acme.clone()],
             lists: Arc::new(NoLists),
             clock: clock.clone(),
         };
@@ -335,6 +425,7 @@ impl Scene {
             store,
             token,
             ca,
+            acme,
             clock,
             admin,
             name,
@@ -418,12 +509,16 @@ impl Scene {
 
     /// What an order handed to the CA.
     pub async fn order(&self, key: KeyId) -> Result<CertificateRequest, SigningError> {
-        let before = self.ca.submitted.lock().unwrap().len();
+        self.order_at(&self.ca, key).await
+    }
+
+    pub async fn order_at(&self, ca: &Ca, key: KeyId) -> Result<CertificateRequest, SigningError> {
+        let before = ca.submitted.lock().unwrap().len();
         let ordered = self
             .service
-            .order_certificate(&self.admin, &self.name, key, "ca", subject(), &rid())
+            .order_certificate(&self.admin, &self.name, key, ca.name, subject(), &rid())
             .await;
-        let submitted = self.ca.submitted.lock().unwrap();
+        let submitted = ca.submitted.lock().unwrap();
         assert_eq!(submitted.len(), before + usize::from(ordered.is_ok()));
         ordered.map(|_| submitted.last().unwrap().clone())
     }
