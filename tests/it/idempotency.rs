@@ -173,7 +173,7 @@ fn in_flight_is_409_and_after_unknown_a_retry_names_the_first_attempt() {
     let (raw, token) = (stack.raw(), stack.service_token("retry", REPOSITORY));
     let slow = std::thread::scope(|scope| {
         let first = scope.spawn(|| signing.send(&stack.raw(), &token, &ask).expect("an answer"));
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
             let answer = signing.send(&raw, &token, &ask).expect("an answer");
             if answer.status == 409 {
@@ -258,7 +258,7 @@ fn restart(stack: &mut Stack, failpoints: &str) {
 /// Asks until it is answered, as a client does.
 fn patient(signing: &Signing, stack: &Stack, ask: &Ask) -> RawAnswer {
     let token = stack.service_token(&signing.tenant, REPOSITORY);
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = signing.send(&stack.raw(), &token, ask).expect("an answer");
         if answer.status == 200 {

@@ -84,7 +84,8 @@ impl Subject {
 #[test]
 fn a_dead_or_stopped_worker_costs_one_retryable_answer() {
     let mut s = Subject::new("workers");
-    s.configure("[hsm]\n", "[hsm]\ncall_deadline_ms = 1200\n");
+    const DEADLINE: Duration = Duration::from_secs(8);
+    s.configure("[hsm]\n", "[hsm]\ncall_deadline_ms = 8000\n");
     let once = s.stack.folder("once");
     s.restart(&[
         ("COUNTERSIGN_FAILPOINTS", "worker.before-c-sign=hang"),
@@ -106,10 +107,7 @@ fn a_dead_or_stopped_worker_costs_one_retryable_answer() {
         call.join().expect("no panic")
     });
     retryable(&answer);
-    assert!(
-        began.elapsed() < Duration::from_millis(1200) + Duration::from_secs(2),
-        "not only by the deadline"
-    );
+    assert!(began.elapsed() < DEADLINE, "not only by the deadline");
     assert_eq!(s.sign("after-the-kill").status, 200);
 
     // Stopped: found out by the deadline, killed, started again.
@@ -118,10 +116,7 @@ fn a_dead_or_stopped_worker_costs_one_retryable_answer() {
     let began = Instant::now();
     let answer = s.send(&s.signing.ask("stopped")).expect("an answer");
     retryable(&answer);
-    assert!(
-        began.elapsed() >= Duration::from_millis(1200),
-        "it had its time"
-    );
+    assert!(began.elapsed() >= DEADLINE, "it had its time");
     assert_eq!(s.sign("after-the-stop").status, 200);
     assert!(
         s.stack.worker_pids().iter().all(|p| !stopped.contains(p)),
@@ -373,7 +368,7 @@ fn writes_that_fail_in_the_middle_lose_nothing() {
     limit_writes(s.stack.server_pid(), "unlimited");
     until("ready again", || s.ready().0 == 200);
     for ask in &refused {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + Duration::from_secs(60);
         let answer = loop {
             let answer = s.send(ask).expect("an answer");
             if answer.status == 200 {
@@ -599,7 +594,7 @@ fn retryable(answer: &RawAnswer) {
 }
 
 fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !there() {
         assert!(Instant::now() < end, "{what}: it did not come about");
         std::thread::sleep(Duration::from_millis(20));

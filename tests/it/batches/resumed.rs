@@ -56,7 +56,7 @@ fn lines(stdout: &str) -> Vec<Value> {
 /// Uses of a key by the digest of the file, from the log as downloaded, each with how it ended. The
 /// last outcomes follow their answers by a moment.
 fn uses(admin: &Cli, key: &str, folder: &Path) -> HashMap<String, Vec<String>> {
-    let until = Instant::now() + Duration::from_secs(15);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let all = uses_now(admin, key, folder);
         if all.values().flatten().all(|outcome| !outcome.is_empty()) {

@@ -288,7 +288,7 @@ pub struct Leaves {
 
 /// Downloads all logs of a tenant once no authorisation is open any more, and reads them.
 pub fn logs(admin: &Cli, folder: &Path) -> Vec<Leaves> {
-    let until = Instant::now() + Duration::from_secs(15);
+    let until = Instant::now() + Duration::from_secs(60);
     loop {
         let all = downloaded(admin, folder);
         if all.iter().all(|l| l.open() == 0) {

@@ -70,7 +70,7 @@ impl World {
 
     /// A scrape when nothing is under way any more.
     fn at_rest(&self) -> Scrape {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
             let scrape = Scrape::of(self.metrics);
             let resting = scrape.get("countersign_open_authorisations") == 0.0
@@ -451,7 +451,7 @@ fn a_collector_that_is_away_costs_spans_and_no_signature() {
         "{:?}",
         began.elapsed()
     );
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(60);
     // Five requests of eight spans, their commits apart.
     while Scrape::of(world.metrics).get(dropped) < before.get(dropped) + 40.0 {
         assert!(Instant::now() < until, "{}", Scrape::of(world.metrics).text);

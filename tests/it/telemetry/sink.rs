@@ -122,7 +122,7 @@ impl Sink {
 
     /// Waits until `found` finds.
     pub fn until<T, E: std::fmt::Debug>(&self, found: impl Fn(Vec<Span>) -> Result<T, E>) -> T {
-        let until = Instant::now() + Duration::from_secs(30);
+        let until = Instant::now() + Duration::from_secs(60);
         loop {
             match found(self.spans()) {
                 Ok(found) => return found,
