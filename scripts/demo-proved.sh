@@ -76,7 +76,7 @@ PY
     order_at strict initech "$key" >/dev/null
     say "strict CA: the TPM read its challenge, certified key $key with the order's nonce;"
     say "appraised by us, then by the CA; certificate issued, checked and installed:"
-    as initech-admin --tenant initech keys evidence show "$key" | sed -n '/^ACCEPT/p; /^Proved/,/^$/p; /^Known weak/,/^$/p' | cut -c 1-150 | sed 's/^/   │ /'
+    as initech-admin --tenant initech keys evidence show "$key" | sed -n '/^ACCEPT/,/^$/p; /^Proved/,/^$/p; /^Known weak/,/^$/p' | cut -c 1-150 | sed 's/^/   │ /'
     trust_platform initech
 
     step "12. A CI job signs a Windows executable with the proved key"
@@ -94,7 +94,7 @@ PY
     request=$out/strict-ca/reports/$(as initech-admin --json --tenant initech keys show "$key" | field certificate.serial)/request.csr
     as nobody attestation verify --csr "$request" --trust-anchors "$(field attestation_ca <<<"$strict")" \
         --require sign-only --report "$out/proved.html" >"$out/logs/proved.txt" || { cat "$out/logs/proved.txt" >&2; die "not accepted"; }
-    sed -n '/^ACCEPT/p; /^Proved/,/^$/p; /^Known weak/,/^$/p' "$out/logs/proved.txt" | cut -c 1-150 | sed 's/^/   │ /'
+    sed -n '/^ACCEPT/,/^$/p; /^Proved/,/^$/p; /^Known weak/,/^$/p' "$out/logs/proved.txt" | cut -c 1-150 | sed 's/^/   │ /'
     proved_files="  ci/proved.exe            signed with a key whose origin a TPM proved; proved.html is the page for a CA's record
 "
 }

@@ -1,6 +1,6 @@
 //! A result as one page for the issuance record: no script, no font, nothing to fetch.
 
-use super::{basis, headline, outcome, printable, reason, sections};
+use super::{basis, headline, outcome, printable, reason, sections, warning};
 use crate::result::{AttestationResult, Outcome, Verdict};
 
 const STYLE: &str = "\
@@ -9,10 +9,11 @@ body{font:15px/1.45 system-ui,sans-serif;color:#1b1f24;background:#fff;max-width
 h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.05rem;margin:1.75rem 0 .5rem;border-bottom:1px solid #d5dae0;padding-bottom:.25rem}\
 .verdict{border-left:.5rem solid;padding:.75rem 1rem;background:#f6f8fa;margin:1rem 0}\
 .verdict strong{font-size:1.25rem;display:block}.verdict ul{margin:.5rem 0 0;padding-left:1.2rem}\
+.weak{margin:.5rem 0 0;color:#9a6700;font-weight:600}\
 .accept{border-color:#1a7f37}.reject{border-color:#b3261e}.unverifiable{border-color:#9a6700}\
 table{border-collapse:collapse;width:100%;font-size:.9rem}\
 th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bottom:1px solid #eaeef2;overflow-wrap:anywhere}\
-th{font-weight:600;width:13rem}thead th{border-bottom:1px solid #afb8c1;width:auto}\
+th{font-weight:600;width:17rem}thead th{border-bottom:1px solid #afb8c1;width:auto}\
 td.o{width:4.5rem;font-weight:600;white-space:nowrap}.pass{color:#1a7f37}.fail{color:#b3261e}.unknown{color:#9a6700}.not-checked{color:#57606a}\
 td small{display:block;color:#57606a}footer{margin-top:2rem;color:#57606a;font-size:.85rem}\
 @media print{body{margin:0;max-width:none}h2{break-after:avoid}tr{break-inside:avoid}}";
@@ -33,8 +34,11 @@ pub fn html(r: &AttestationResult) -> String {
     if !reasons.is_empty() {
         reasons = format!("<ul>{reasons}</ul>");
     }
+    let weak = warning(r).map_or_else(String::new, |w| {
+        format!("<p class=\"weak\">{}</p>", escape(&w))
+    });
     let mut body = format!(
-        "<h1>Key attestation</h1>\n<div class=\"verdict {class}\"><strong>{word}</strong>{}{reasons}</div>\n",
+        "<h1>Key attestation</h1>\n<div class=\"verdict {class}\"><strong>{word}</strong>{}{reasons}{weak}</div>\n",
         escape(sentence)
     );
     for s in sections(r) {

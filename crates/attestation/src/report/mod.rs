@@ -31,6 +31,15 @@ fn headline(r: &AttestationResult) -> (&'static str, &'static str) {
     }
 }
 
+/// A word at the verdict for weaknesses that stand further below.
+fn warning(r: &AttestationResult) -> Option<String> {
+    match r.weaknesses.len() {
+        0 => None,
+        1 => Some("1 known weakness, below".to_owned()),
+        n => Some(format!("{n} known weaknesses, below")),
+    }
+}
+
 /// The text.
 #[must_use]
 pub fn text(r: &AttestationResult) -> String {
@@ -38,6 +47,9 @@ pub fn text(r: &AttestationResult) -> String {
     let mut out = format!("{word}: {sentence}\n");
     for c in r.reasons() {
         out.push_str(&format!("  {}\n", printable(&reason(c))));
+    }
+    if let Some(warning) = warning(r) {
+        out.push_str(&format!("  {warning}\n"));
     }
     for s in sections(r) {
         out.push_str(&format!("\n{}\n", s.title));
@@ -99,15 +111,16 @@ fn sections(r: &AttestationResult) -> Vec<Section> {
             out.push(Section { title, lines });
         }
     };
+    // Before the long list: an accepted key may still have one that the reader minds.
+    add(
+        "Known weaknesses",
+        r.weaknesses.iter().map(weakness).collect(),
+    );
     let said = r.claims.iter();
     add(
         "Also said (no fact above rests on it)",
         said.map(|c| (c.name.clone(), format!("{} ({})", c.value, c.by)))
             .collect(),
-    );
-    add(
-        "Known weaknesses",
-        r.weaknesses.iter().map(weakness).collect(),
     );
     if let Some(p) = &r.policy {
         add(
