@@ -30,6 +30,7 @@ demo-clean: ## Stop what `make demo KEEP=1` left running and remove its folder
 .PHONY: test
 test: ## Everything CI runs: style, lints, bans, unit, property and end-to-end tests, the demo
 	@scripts/need.sh test
+	@scripts/step-ca.sh install >/dev/null
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --features $(TEST_FEATURES) -- -D warnings
 	scripts/cargo-deny.sh --log-level warn check bans licenses sources

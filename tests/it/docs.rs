@@ -162,7 +162,7 @@ fn every_configuration_key_has_its_row() {
     let source =
         std::fs::read_to_string(root().join("crates/server/src/config.rs")).expect("config.rs");
     let code = source.split("impl Config").next().unwrap_or_default();
-    let rooms = ["attestation.rs", "limits.rs", "revocation.rs"].map(|file| {
+    let rooms = ["attestation.rs", "ca.rs", "limits.rs", "revocation.rs"].map(|file| {
         std::fs::read_to_string(root().join("crates/server/src/config").join(file)).expect(file)
     });
     let of_rooms = rooms.iter().flat_map(|room| {

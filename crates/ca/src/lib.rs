@@ -1,8 +1,8 @@
 //! Connectors to certificate authorities: the port [`CertificateAuthority`] over the wire, and
 //! [`ListFetcher`], which fetches their revocation lists.
 //!
-//! There is one connector so far, [`OrderClient`], for the JSON order protocol of the demo CA
-//! (docs/ca/demo-ca-protocol.md):
+//! Two connectors: [`AcmeClient`] for CAs that speak ACME and take a device's word for a key, and
+//! [`OrderClient`] for the JSON order protocol of the demo CA (docs/ca/demo-ca-protocol.md):
 //!
 //! | call | answer |
 //! | --- | --- |
@@ -16,9 +16,11 @@
 //! its statement and evidence: they are one type, [`CertificateRequest`].
 #![forbid(unsafe_code)]
 
+mod acme;
 mod lists;
 mod wire;
 
+pub use acme::{AcmeClient, AcmeConfig, ExternalAccount};
 pub use lists::{ListFetcher, ListFetcherConfig};
 
 use async_trait::async_trait;
@@ -69,6 +71,12 @@ pub enum ConnectorError {
     /// No certificate in the PEM.
     #[error("ca_file: holds no readable certificate")]
     CaFile,
+    /// An ACME CA without a place for its account.
+    #[error("account_file: an ACME CA needs one")]
+    AccountFile,
+    /// The external account's MAC key is not base64url.
+    #[error("external_account_key_file: holds no key in base64url")]
+    ExternalAccountKey,
     /// The TLS client cannot be made.
     #[error("TLS: {0}")]
     Tls(String),
@@ -83,6 +91,42 @@ pub struct OrderClient {
     client: Client,
 }
 
+/// An HTTP client for a CA: https alone, no redirects, bounded in time. Trusts the given roots, or the
+/// system's.
+pub(crate) fn http_client(ca_pem: Option<&str>) -> Result<Client, ConnectorError> {
+    let tls = |e: &dyn std::fmt::Display| ConnectorError::Tls(e.to_string());
+    let mut builder = Client::builder()
+        .https_only(true)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(5))
+        .timeout(Duration::from_secs(30))
+        .user_agent(concat!("countersignd/", env!("CARGO_PKG_VERSION")));
+    if let Some(pem) = ca_pem {
+        let mut roots = rustls::RootCertStore::empty();
+        for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            roots
+                .add(cert.map_err(|_| ConnectorError::CaFile)?)
+                .map_err(|_| ConnectorError::CaFile)?;
+        }
+        if roots.is_empty() {
+            return Err(ConnectorError::CaFile);
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| tls(&e))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        builder = builder.tls_backend_preconfigured(config);
+    } else {
+        // With the system's roots the HTTP library asks for the process's provider; a second
+        // installation changes nothing.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+    builder.build().map_err(|e| tls(&e))
+}
+
 impl OrderClient {
     /// A connector. Nothing is connected yet.
     ///
@@ -95,41 +139,11 @@ impl OrderClient {
         if url.is_none() {
             return Err(ConnectorError::Url(config.url));
         }
-        let tls = |e: &dyn std::fmt::Display| ConnectorError::Tls(e.to_string());
-        let mut builder = Client::builder()
-            .https_only(true)
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30))
-            .user_agent(concat!("countersignd/", env!("CARGO_PKG_VERSION")));
-        if let Some(pem) = &config.ca_pem {
-            let mut roots = rustls::RootCertStore::empty();
-            for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                roots
-                    .add(cert.map_err(|_| ConnectorError::CaFile)?)
-                    .map_err(|_| ConnectorError::CaFile)?;
-            }
-            if roots.is_empty() {
-                return Err(ConnectorError::CaFile);
-            }
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|e| tls(&e))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            builder = builder.tls_backend_preconfigured(config);
-        } else {
-            // With the system's roots the HTTP library asks for the process's provider; a second
-            // installation changes nothing.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        }
         Ok(Self {
             name: config.name,
             base: config.url.trim_end_matches('/').to_owned(),
             takes_software_keys: config.takes_software_keys,
-            client: builder.build().map_err(|e| tls(&e))?,
+            client: http_client(config.ca_pem.as_deref())?,
         })
     }
 
@@ -294,7 +308,7 @@ impl CertificateAuthority for OrderClient {
         self.send(self.client.post(url).json(&body)).await?.step()
     }
 
-    async fn poll(&self, reference: &str) -> Result<OrderStep, CaError> {
+    async fn poll(&self, reference: &str, _csr: &[u8]) -> Result<OrderStep, CaError> {
         let url = self.order_url(reference)?;
         self.send(self.client.get(url)).await?.step()
     }

@@ -9,12 +9,12 @@ use countersign_core::OrderId;
 use serde_json::{Value, json};
 use std::net::{SocketAddr, TcpListener};
 
-struct Server {
-    address: SocketAddr,
-    ca_pem: String,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) ca_pem: String,
 }
 
-async fn serve(app: Router) -> Server {
+pub(crate) async fn serve(app: Router) -> Server {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -185,17 +185,17 @@ async fn an_order_goes_through_its_steps() {
         Ok(OrderStep::Waiting { retry_after_s: 5 })
     );
     assert_eq!(
-        ca.poll("issued").await,
+        ca.poll("issued", &[]).await,
         Ok(OrderStep::Issued {
             chain: vec![vec![0x30, 0]]
         })
     );
     assert!(matches!(
-        ca.poll("expired").await,
+        ca.poll("expired", &[]).await,
         Err(CaError::Refused { .. })
     ));
     assert!(matches!(
-        ca.poll("nonsense").await,
+        ca.poll("nonsense", &[]).await,
         Err(CaError::Protocol(_))
     ));
 }
@@ -306,7 +306,7 @@ async fn a_ca_that_is_away_or_not_itself_is_unavailable() {
         ca_pem: serve(app()).await.ca_pem,
     };
     assert!(matches!(
-        client(&away).poll("x").await,
+        client(&away).poll("x", &[]).await,
         Err(CaError::Unavailable(_))
     ));
 
@@ -316,7 +316,7 @@ async fn a_ca_that_is_away_or_not_itself_is_unavailable() {
         ca_pem: other.ca_pem,
     };
     assert!(matches!(
-        client(&wrong).poll("x").await,
+        client(&wrong).poll("x", &[]).await,
         Err(CaError::Unavailable(_))
     ));
 }

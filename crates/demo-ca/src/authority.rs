@@ -126,6 +126,7 @@ impl Authority {
         &self,
         spki: &[u8],
         tpm: TpmName,
+        device: String,
         order: &str,
         not_before: Micros,
     ) -> Result<AttestationKeyTbs, Error> {
@@ -135,6 +136,7 @@ impl Authority {
             issuer_spki: self.attestation.certificate.spki_der().to_vec(),
             spki: spki.to_vec(),
             tpm,
+            device,
             order: format!("urn:countersign-demo-ca:order:{order}"),
             not_before,
             not_after: after(not_before, 90),

@@ -12,7 +12,9 @@ use countersign_attestation::certificate::Certificate as DeviceCertificate;
 use countersign_attestation::result::{Check, Outcome, Rule, Verdict};
 use countersign_attestation::vendor::tpm2::ak::{Device, fits_ak};
 use countersign_attestation::vendor::tpm2::credential::make_credential;
-use countersign_attestation::vendor::tpm2::identity::{Keys, Presented, appraise_identity};
+use countersign_attestation::vendor::tpm2::identity::{
+    Keys, Presented, appraise_identity, permanent_identifier,
+};
 use countersign_attestation::{Anchors, UnixSeconds};
 use countersign_core::Micros;
 use countersign_core::ports::evidence::{DeviceChallenge, DeviceIdentity};
@@ -166,6 +168,11 @@ impl Counter {
         let spki = STANDARD
             .decode(&challenge.attestation_key)
             .map_err(certificate_error)?;
+        let endorsement_key: [u8; 32] = hex::decode(&challenge.endorsement_key)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| certificate_error("the order's endorsement key is no SHA-256"))?;
+        let device = permanent_identifier(&endorsement_key);
         let tpm = TpmName {
             manufacturer: challenge.manufacturer.clone(),
             model: challenge.model.clone(),
@@ -175,7 +182,7 @@ impl Counter {
         let from = Micros::from_seconds(now_s.saturating_sub(BACKDATE_S));
         let authority = &self.authority;
         let tbs = authority
-            .attestation_key(&spki, tpm, &order.id, from)?
+            .attestation_key(&spki, tpm, device, &order.id, from)?
             .build()
             .map_err(certificate_error)?;
         let certificate = authority.attestation.issue(&tbs)?;

@@ -2,12 +2,14 @@
 //! to files, never values; relative paths start at the file's own folder.
 
 mod attestation;
+mod ca;
 mod limits;
 mod named;
 mod revocation;
 mod token;
 
 pub use self::attestation::Attestation;
+pub use self::ca::{Ca, CaKind};
 pub use self::limits::Limits;
 pub use self::named::{FileOf, module_present};
 pub use self::token::Token;
@@ -215,22 +217,6 @@ pub enum SandboxMode {
     Enforce,
 }
 
-/// `[[cas]]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Ca {
-    /// Name, as in orders.
-    pub name: String,
-    /// Base URL, https.
-    pub url: String,
-    /// PEM roots for its TLS; the system's if left out.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// May be given software keys: in development only.
-    #[serde(default)]
-    pub takes_software: bool,
-}
-
 /// `[oidc]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -414,24 +400,7 @@ impl Config {
         }
         self.telemetry.check()?;
         self.revocation.check(self.development)?;
-        for (n, ca) in self.cas.iter().enumerate() {
-            if ca.name.is_empty() || self.cas.iter().take(n).any(|c| c.name == ca.name) {
-                return Err((
-                    "name",
-                    format!("\"{}\": each CA needs a name of its own", ca.name),
-                ));
-            }
-            if ca.takes_software && !self.development {
-                return Err((
-                    "takes_software",
-                    format!(
-                        "CA \"{}\": keys of software tokens go to CAs in development only",
-                        ca.name
-                    ),
-                ));
-            }
-        }
-        Ok(())
+        self.check_cas()
     }
 
     fn anchor(&mut self, dir: &Path) -> Result<(), ServerError> {
@@ -456,7 +425,7 @@ impl Config {
             .chain(&mut self.hsm.socket_dir)
             .chain(&mut self.database.password_file)
             .chain(self.token.iter_mut().flat_map(Token::paths));
-        let cas = self.cas.iter_mut().filter_map(|c| c.ca_file.as_mut());
+        let cas = self.cas.iter_mut().flat_map(Ca::paths);
         let telemetry = self.telemetry.paths();
         let mirrors = self.revocation.mirror.iter_mut();
         let issuers = mirrors.map(|m| &mut m.issuer_file);

@@ -11,7 +11,6 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_api::auth::FetchPolicy;
 use countersign_api::{Api, ApiConfig, Limits};
-use countersign_ca::{OrderClient, OrderClientConfig};
 use countersign_core::SystemClock;
 use countersign_core::measure::Report;
 use countersign_core::ports::ca::CertificateAuthority;
@@ -45,7 +44,7 @@ const HEADER_BYTES: usize = 64 * 1024;
 /// [`ServerError`].
 pub fn check(config: &Config) -> Result<(), ServerError> {
     tls::server_config(&config.tls.cert_file, &config.tls.key_file)?;
-    connectors(config)?;
+    config.connectors()?;
     config.revocation.fetcher(config.development)?;
     let worker = worker_binary(config)?;
     if !worker.is_file() {
@@ -68,7 +67,7 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
     })?;
     connections::room_for(config.limits.connections)?;
     let tls = tls::server_config(&config.tls.cert_file, &config.tls.key_file)?;
-    let cas = connectors(&config)?;
+    let cas = config.connectors()?;
     let sealing = SealingKey::new(files::read_key(&config.sealing_key_file)?);
 
     let database = Database::open(&config).await?;
@@ -318,27 +317,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
         Ok(listener)
     };
     bind().map_err(|error| ServerError::Listen { address, error })
-}
-
-pub(crate) fn connectors(
-    config: &Config,
-) -> Result<Vec<Arc<dyn CertificateAuthority>>, ServerError> {
-    let mut all: Vec<Arc<dyn CertificateAuthority>> = Vec::new();
-    for ca in &config.cas {
-        let ca_pem = ca.ca_file.as_deref().map(files::read_text).transpose()?;
-        let client = OrderClient::new(OrderClientConfig {
-            name: ca.name.clone(),
-            url: ca.url.clone(),
-            ca_pem,
-            takes_software_keys: ca.takes_software,
-        })
-        .map_err(|error| ServerError::Ca {
-            name: ca.name.clone(),
-            error,
-        })?;
-        all.push(Arc::new(client));
-    }
-    Ok(all)
 }
 
 fn worker_binary(config: &Config) -> Result<PathBuf, ServerError> {

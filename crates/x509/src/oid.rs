@@ -105,6 +105,8 @@ pub const CODE_SIGNING: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.3");
 /// `id-kp-timeStamping`.
 pub const TIME_STAMPING: ObjectIdentifier = oid("1.3.6.1.5.5.7.3.8");
 
+/// id-on-permanentIdentifier (RFC 4043 §2).
+pub const PERMANENT_IDENTIFIER: ObjectIdentifier = oid("1.3.6.1.5.5.7.8.3");
 /// `tcg-kp-AIKCertificate`: a TPM's attestation key.
 pub const TCG_AK_CERTIFICATE: ObjectIdentifier = oid("2.23.133.8.3");
 /// `tcg-at-tpmManufacturer`.

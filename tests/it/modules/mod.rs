@@ -4,6 +4,7 @@
 pub mod existing;
 mod profiles;
 mod proved;
+mod stepca;
 mod tpm2;
 
 use crate::support::judges::openssl_cms;

@@ -21,7 +21,7 @@ use std::time::Duration;
 const STRICT: &str = "strict-ca.test";
 
 /// A TPM behind a resource manager, as there is before a chip. `None`, and loudly, where it cannot be.
-fn start(stack: &Stack) -> Option<SoftwareTpm> {
+pub(super) fn start(stack: &Stack) -> Option<SoftwareTpm> {
     let mut missing = tpm::missing();
     missing.extend(tpm::missing_manager());
     if !worker_speaks_tpm() {
@@ -50,7 +50,7 @@ fn worker_speaks_tpm() -> bool {
 
 /// Starts a CA that takes no key without proof, believes TPMs of this maker, and becomes the connector
 /// `strict`. Gives its file with the CA for attestation keys.
-fn start_strict_ca(stack: &mut Stack, tpm: &SoftwareTpm) -> (ReadyProgram, PathBuf) {
+pub(super) fn start_strict_ca(stack: &mut Stack, tpm: &SoftwareTpm) -> (ReadyProgram, PathBuf) {
     let mut command = stack.ca_command(STRICT, "strict");
     command.arg("--require-device-evidence");
     for certificate in tpm.maker() {
@@ -68,18 +68,18 @@ fn start_strict_ca(stack: &mut Stack, tpm: &SoftwareTpm) -> (ReadyProgram, PathB
     (ca, attestation_ca)
 }
 
-fn append(stack: &Stack, section: &str) {
+pub(super) fn append(stack: &Stack, section: &str) {
     let path = stack.config();
     let old = std::fs::read_to_string(&path).expect("configuration");
     std::fs::write(&path, old + section).expect("configuration");
 }
 
-fn restart(stack: &mut Stack) {
+pub(super) fn restart(stack: &mut Stack) {
     stack.stop_server();
     stack.start_server(&[]);
 }
 
-fn order(admin: &Cli, key: &str, ca: &str, code: i32) -> Value {
+pub(super) fn order(admin: &Cli, key: &str, ca: &str, code: i32) -> Value {
     let order = ["--json", "certificate", "order", key, "--ca", ca];
     let out = admin.ends(code, &[&order[..], &SUBJECT].concat());
     serde_json::from_str(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"))

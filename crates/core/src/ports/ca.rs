@@ -121,8 +121,9 @@ pub trait CertificateAuthority: Send + Sync + 'static {
         reference: &str,
         request: &CertificateRequest,
     ) -> Result<OrderStep, CaError>;
-    /// Asks how an order stands.
-    async fn poll(&self, reference: &str) -> Result<OrderStep, CaError>;
+    /// Asks how an order stands. `csr` is the request that was handed over, as it is kept with the order:
+    /// a CA that judges the evidence first, and in its own time, is given it again when it is ready.
+    async fn poll(&self, reference: &str, csr: &[u8]) -> Result<OrderStep, CaError>;
 }
 
 /// Why a CA did not do what was asked.

@@ -26,6 +26,15 @@ impl Config {
         }
         let roots = self.cas.iter().filter_map(|c| c.ca_file.as_deref());
         all.extend(roots.map(|file| (FileOf::Settings, files::read_text(file).map(drop))));
+        for ca in &self.cas {
+            if let Some(file) = &ca.external_account_key_file {
+                all.push((FileOf::Secret, files::read_secret(file).map(drop)));
+            }
+            // Made on first use.
+            if let Some(file) = ca.account_file.as_deref().filter(|f| f.exists()) {
+                all.push((FileOf::Secret, files::secret_is_private(file)));
+            }
+        }
         all.push((FileOf::Settings, self.telemetry.check_files()));
         all.push((FileOf::Settings, self.revocation.mirrors().map(drop)));
         all.push((FileOf::Settings, self.attestation.anchors().map(drop)));

@@ -224,6 +224,48 @@ fn two_cas_of_one_name_are_refused() {
 }
 
 #[test]
+fn an_acme_ca_says_where_its_account_is_and_who_certifies_attestation_keys() {
+    let acme = |more: &str| {
+        format!(
+            "{GOOD}\n[[cas]]\nname = \"step\"\nkind = \"acme\"\nurl = \"https://x/directory\"\n{more}"
+        )
+    };
+    let good = acme("account_file = \"step.json\"\nattestation_ca = \"demo\"\n");
+    let c = Config::parse(Path::new("/etc/cs/countersignd.toml"), &good).unwrap();
+    assert_eq!(c.cas[1].kind, CaKind::Acme);
+    assert_eq!(
+        c.cas[1].account_file.as_deref(),
+        Some(Path::new("/etc/cs/step.json"))
+    );
+    for (text, key, wanted) in [
+        (acme(""), "account_file", "needs one"),
+        (
+            acme("account_file = \"a\"\nattestation_ca = \"step\"\n"),
+            "attestation_ca",
+            "names no CA",
+        ),
+        (
+            acme("account_file = \"a\"\nexternal_account_key_id = \"k\"\n"),
+            "external_account_key_id",
+            "go together",
+        ),
+        (
+            format!("{GOOD}audience = \"x\"\n"),
+            "audience",
+            "kind = \"acme\"",
+        ),
+        (
+            acme("account_file = \"a\"\n").replace("\"acme\"", "\"est\""),
+            "unknown variant",
+            "est",
+        ),
+    ] {
+        let p = problem(&text);
+        assert!(p.contains(key) && p.contains(wanted), "{p}");
+    }
+}
+
+#[test]
 fn a_log_format_that_does_not_exist_is_refused() {
     let p = problem(&format!("{GOOD}\n[log]\nformat = \"xml\"\n"));
     assert!(p.contains("line 23: ") && p.contains("xml"), "{p}");

@@ -187,7 +187,7 @@ fn settings(path: &Path, config: &Config) -> Check {
         .into_iter()
         .filter(|(of, _)| *of == FileOf::Settings)
         .find_map(|(_, found)| found.err())
-        .or_else(|| crate::serve::connectors(config).err())
+        .or_else(|| config.connectors().err())
         .or_else(|| config.revocation.fetcher(config.development).err());
     match wrong {
         Some(e) => {

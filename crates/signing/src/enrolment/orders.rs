@@ -121,7 +121,10 @@ impl Service {
             && caller.may_change(require_mfa).is_ok()
             && let (Some(connector), Some(reference)) = (connector, row.reference.clone())
         {
-            match connector.poll(&reference).await {
+            match connector
+                .poll(&reference, row.csr.as_deref().unwrap_or_default())
+                .await
+            {
                 Ok(OrderStep::Waiting { .. }) => {}
                 Ok(OrderStep::Issued { chain }) => {
                     self.finish(Actor::Person(caller, rid), &mut row, chain)

@@ -71,7 +71,8 @@ impl Service {
                 .wait_on(&order, Duration::from_secs(3600), Some(why))
                 .await;
         };
-        match connector.poll(&reference).await {
+        let csr = order.csr.clone().unwrap_or_default();
+        match connector.poll(&reference, &csr).await {
             Ok(OrderStep::Waiting { retry_after_s }) => {
                 let wait = Duration::from_secs(u64::from(retry_after_s));
                 self.wait_on(&order, wait, None).await

@@ -20,7 +20,9 @@ pub struct AttestationKeyTbs {
     pub spki: Vec<u8>,
     /// What the endorsement certificate says of the TPM.
     pub tpm: TpmName,
-    /// A URI beside it, for the order it was issued in.
+    /// The device's permanent identifier beside it (RFC 4043), which says which TPM this is.
+    pub device: String,
+    /// A URI beside both, for the order it was issued in.
     pub order: String,
     /// First second of validity; fractions are dropped.
     pub not_before: Micros,
@@ -37,11 +39,13 @@ impl AttestationKeyTbs {
     /// [`BuildError`].
     pub fn build(&self) -> Result<Vec<u8>, BuildError> {
         const NAMES: &str = "subjectAltName";
-        if !self.order.bytes().all(|b| b.is_ascii_graphic()) {
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+        if !plain(&self.order) || !plain(&self.device) || self.device.is_empty() {
             return Err(Asn1Error::new(NAMES, Problem::Value).into());
         }
         let (ski, aki) = key_identifiers(&self.spki, &self.issuer_spki)?;
         let names = asn1::sequence(&[
+            &permanent_identifier(&self.device),
             &asn1::tlv(context(4), &[&name::tpm(&self.tpm)?]),
             &asn1::tlv(context_primitive(6), &[self.order.as_bytes()]),
         ]);
@@ -73,6 +77,19 @@ impl AttestationKeyTbs {
     }
 }
 
+/// `otherName [0] { type-id, [0] EXPLICIT PermanentIdentifier }`, its value a UTF8String, without an
+/// assigner (RFC 5280 §4.2.1.6; RFC 4043 §2).
+fn permanent_identifier(device: &str) -> Vec<u8> {
+    let value = asn1::sequence(&[&asn1::tlv(asn1::UTF8_STRING, &[device.as_bytes()])]);
+    asn1::tlv(
+        context(0),
+        &[
+            &asn1::oid(&oid::PERMANENT_IDENTIFIER),
+            &asn1::tlv(context(0), &[&value]),
+        ],
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +114,7 @@ mod tests {
                 model: "NPCT75x".into(),
                 version: "id:00070002".into(),
             },
+            device: "urn:ek:sha256:AAAA".into(),
             order: "urn:test:order:1".into(),
             not_before: Micros::from_seconds(0),
             not_after: Micros::from_seconds(1),
@@ -115,6 +133,15 @@ mod tests {
         let has = |wanted: &[u8]| bytes.windows(wanted.len()).any(|w| w == wanted);
         assert!(has(b"id:4E544300") && has(b"NPCT75x") && has(b"id:00070002"));
         assert!(has(b"urn:test:order:1"));
+        // otherName { 1.3.6.1.5.5.7.8.3, [0] { SEQUENCE { UTF8String } } }.
+        let identifier = [
+            &[
+                0xa0, 0x22, 0x06, 0x08, 0x2b, 6, 1, 5, 5, 7, 8, 3, 0xa0, 0x16, 0x30, 0x14, 0x0c,
+                0x12,
+            ][..],
+            b"urn:ek:sha256:AAAA",
+        ];
+        assert!(has(&identifier.concat()));
         // subjectAltName, critical TRUE.
         assert!(has(&[0x55, 0x1d, 0x11, 0x01, 0x01, 0xff]));
     }
@@ -129,5 +156,10 @@ mod tests {
         let mut tbs = tbs();
         tbs.order = "urn:ümlaut".into();
         assert!(matches!(tbs.build(), Err(BuildError::Asn1(_))));
+        for bad in ["", "two words", "ü"] {
+            let mut tbs = self::tbs();
+            tbs.device = bad.to_owned();
+            assert!(matches!(tbs.build(), Err(BuildError::Asn1(_))), "{bad:?}");
+        }
     }
 }

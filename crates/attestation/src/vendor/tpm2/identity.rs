@@ -14,6 +14,8 @@ use crate::key::PublicKey;
 use crate::result::{Check, Outcome, Verdict};
 use crate::signature::{Hash, Work};
 use crate::time::UnixSeconds;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 /// Most certificates a device may present.
 pub const MAX_ENDORSEMENT: usize = 8;
@@ -55,6 +57,23 @@ pub struct Keys {
     pub name: Vec<u8>,
     /// What the endorsement certificate says of the TPM.
     pub device: Device,
+}
+
+/// The permanent identifier of a TPM (RFC 4043): `urn:ek:sha256:` and the base64 SHA-256 of its
+/// endorsement key's SubjectPublicKeyInfo, as smallstep's programs write it. The TCG has no form of its own.
+#[must_use]
+pub fn permanent_identifier(endorsement_key_sha256: &[u8; 32]) -> String {
+    format!("urn:ek:sha256:{}", STANDARD.encode(endorsement_key_sha256))
+}
+
+/// The permanent identifier of the TPM with this endorsement certificate, DER. It is read, not judged.
+///
+/// # Errors
+/// In words, if that is no certificate of a key that is known.
+pub fn identifier_of(endorsement: &[u8]) -> Result<String, String> {
+    let certificate = Certificate::from_der(endorsement).map_err(|e| e.to_string())?;
+    let key = certificate.key().map_err(|e| e.to_string())?;
+    Ok(permanent_identifier(&key.spki_sha256()))
 }
 
 /// Appraises a device's identity.

@@ -192,8 +192,10 @@ impl Device {
         Ok(held.len() >= 32 && certificate.windows(held.len()).any(|w| w == held))
     }
 
-    /// Makes an attestation key below the endorsement key: P-256, restricted to what the TPM itself
-    /// makes, for ever in this TPM.
+    /// Makes an attestation key below the endorsement key: RSA-2048, restricted to what the TPM itself
+    /// makes, for ever in this TPM. RSA, because every verifier knows it: step-ca's knows nothing else
+    /// (go-attestation, `CertificationParameters.Verify`), and the endorsement key that vouches for it
+    /// is RSA-2048 in nearly every TPM.
     ///
     /// # Errors
     /// The TPM's.
@@ -205,7 +207,7 @@ impl Device {
             &mut self.tpm,
             endorsement.handle,
             HashingAlgorithm::Sha256,
-            SignatureSchemeAlgorithm::EcDsa,
+            SignatureSchemeAlgorithm::RsaSsa,
             None,
             DefaultKey,
         )

@@ -263,7 +263,7 @@ impl CertificateAuthority for Ca {
         })
     }
 
-    async fn poll(&self, _: &str) -> Result<OrderStep, CaError> {
+    async fn poll(&self, _: &str, _: &[u8]) -> Result<OrderStep, CaError> {
         Ok(OrderStep::Waiting {
             retry_after_s: 3600,
         })
