@@ -68,10 +68,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
         "thales-luna",
         include_str!("../../../hsm-config/thales-luna/profile.toml"),
     ),
-    (
-        "tpm2-pkcs11",
-        include_str!("../../../hsm-config/tpm2-pkcs11/profile.toml"),
-    ),
+    ("tpm", include_str!("../../../hsm-config/tpm/profile.toml")),
     (
         "utimaco",
         include_str!("../../../hsm-config/utimaco/profile.toml"),
@@ -265,9 +262,9 @@ mod tests {
     fn an_adapter_is_one_that_there_is() {
         let evidence =
             |name: &str| Profile::parse(Profile::shipped(name).unwrap()).map(|p| p.evidence);
-        assert_eq!(evidence("tpm2-pkcs11"), Ok(Some(EvidenceAdapter::Tpm2)));
+        assert_eq!(evidence("tpm"), Ok(Some(EvidenceAdapter::Tpm2)));
         assert_eq!(evidence("softhsm2"), Ok(None));
-        let text = Profile::shipped("tpm2-pkcs11").unwrap();
+        let text = Profile::shipped("tpm").unwrap();
         let other = text.replace("evidence = \"tpm2\"", "evidence = \"tpm3\"");
         assert_ne!(other, text);
         assert!(Profile::parse(&other).unwrap_err().contains("tpm3"));

@@ -289,7 +289,7 @@ impl SoftwareTpm {
     /// [`Error::Io`], or [`Error::State`] if the profile's text is not as expected.
     pub fn profile(&self) -> Result<PathBuf> {
         let shipped =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hsm-config/tpm2-pkcs11/profile.toml");
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../hsm-config/tpm/profile.toml");
         if self.bus.is_some() {
             return Ok(shipped);
         }

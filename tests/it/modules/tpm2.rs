@@ -56,7 +56,7 @@ fn a_module_that_nobody_here_wrote_signs_end_to_end() {
     // What is known of the key: the module's word, and the TPM's own.
     let shown = admin.json(&["keys", "show", &key]);
     let facts = &shown["facts"];
-    assert_eq!(facts["profile"], "tpm2-pkcs11");
+    assert_eq!(facts["profile"], "tpm");
     assert_eq!(facts["isolation"], "exclusive-token");
     assert_eq!(facts["binding_mac"], false);
     assert_eq!(facts["software"], true, "swtpm is no chip: {shown}");

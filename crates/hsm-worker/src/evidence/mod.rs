@@ -104,7 +104,7 @@ mod tests {
             adapter(&profile).unwrap_err().to_string(),
             "profile softhsm2 has no evidence adapter"
         );
-        let profile = Profile::parse(Profile::shipped("tpm2-pkcs11").unwrap()).unwrap();
+        let profile = Profile::parse(Profile::shipped("tpm").unwrap()).unwrap();
         let built = adapter(&profile).map(drop);
         if cfg!(feature = "tpm") {
             assert_eq!(built, Ok(()));
