@@ -204,6 +204,7 @@ RECIPES = {
         "body": {"event": "retire", "reason": "a test"},
     },
     "POST /v1/tenants/{tenant}/keys/{key}/appraise": made_key,
+    "POST /v1/attestations/verify": lambda: {"body": WORLD["verification_body"]},
     "POST /v1/tenants/{tenant}/keys/{key}/evidence": lambda: {"body": WORLD["evidence_body"]},
     "POST /v1/tenants/{tenant}/keys/{key}/csr": lambda: {
         **made_key(appraised=True),

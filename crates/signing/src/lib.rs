@@ -35,6 +35,7 @@ mod snapshot;
 mod standing;
 mod tenants;
 mod use_key;
+mod verification;
 
 pub use caller::Caller;
 pub use caps::Caps;
@@ -54,3 +55,4 @@ pub use sign::{
 };
 pub use standing::MAX_SKEW;
 pub use tenants::{IssuerSpec, NewTenant, PolicyChange};
+pub use verification::{Asking, HandedEvidence, HandedKey};
