@@ -21,7 +21,7 @@ COUNTS = WORLD["counts"]
 SEED = int(os.environ["CONTRACT_SEED"])
 ROLES = ["operator", "admin", "auditor", "job", "stranger", "nobody"]
 TENANT, SIGNER = WORLD["tenant"], WORLD["signer"]
-OPERATOR_ONLY = {"GET /v1/tenants", "POST /v1/tenants"}
+OPERATOR_ONLY = {"GET /v1/devices", "GET /v1/tenants", "POST /v1/tenants"}
 SIGNATURES = "POST /v1/tenants/{tenant}/signers/{signer}/signatures"
 JOBS_ONLY = {
     SIGNATURES,

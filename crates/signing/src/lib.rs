@@ -19,6 +19,7 @@ mod caller;
 mod caps;
 mod claims;
 mod denials;
+mod devices;
 mod enrolment;
 mod error;
 mod history;
@@ -39,6 +40,7 @@ mod verification;
 
 pub use caller::Caller;
 pub use caps::Caps;
+pub use devices::{DEVICES_PAGE, SharedDeviceView, UNDER_OTHERS};
 pub use enrolment::{
     EvidenceView, ExportedRequest, MAX_EVIDENCE_BYTES, MAX_EVIDENCE_FILES, NewEvidence,
 };

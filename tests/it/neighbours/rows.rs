@@ -166,6 +166,7 @@ pub fn rows(stack: &Stack, theirs: &Objects) -> Vec<Row> {
         no_object("POST /v1/bootstrap", USED_UP).body(json!({"credential": "guessed", "issuer": people,
             "subject": "mallory", "audience": "x"})),
         no_object("GET /v1/tenants", OPERATORS),
+        no_object("GET /v1/devices", OPERATORS),
         no_object("POST /v1/tenants", OPERATORS_CONFLICT).body(json!({"name": theirs.tenant,
             "admin": {"issuer": people, "subject": "mallory"}})),
         object("GET /log/{log}/checkpoint"),

@@ -2,6 +2,7 @@
 //! decide nothing.
 
 pub mod attestations;
+pub mod devices;
 pub mod enrolment;
 pub mod evidence;
 pub mod grants;
@@ -28,6 +29,7 @@ pub(crate) fn service() -> OpenApiRouter<Api> {
         .merge(enrolment::routes())
         .merge(evidence::routes())
         .merge(attestations::routes())
+        .merge(devices::routes())
         .merge(grants::routes())
         .merge(signatures::routes())
         .merge(logs::routes())
