@@ -21,7 +21,7 @@ COUNTS = WORLD["counts"]
 SEED = int(os.environ["CONTRACT_SEED"])
 ROLES = ["operator", "admin", "auditor", "job", "stranger", "nobody"]
 TENANT, SIGNER = WORLD["tenant"], WORLD["signer"]
-OPERATOR_ONLY = {"GET /v1/tenants", "POST /v1/tenants"}
+OPERATOR_ONLY = {"GET /v1/devices", "GET /v1/tenants", "POST /v1/tenants"}
 SIGNATURES = "POST /v1/tenants/{tenant}/signers/{signer}/signatures"
 JOBS_ONLY = {
     SIGNATURES,
@@ -204,6 +204,7 @@ RECIPES = {
         "body": {"event": "retire", "reason": "a test"},
     },
     "POST /v1/tenants/{tenant}/keys/{key}/appraise": made_key,
+    "POST /v1/attestations/verify": lambda: {"body": WORLD["verification_body"]},
     "POST /v1/tenants/{tenant}/keys/{key}/evidence": lambda: {"body": WORLD["evidence_body"]},
     "POST /v1/tenants/{tenant}/keys/{key}/csr": lambda: {
         **made_key(appraised=True),

@@ -16,9 +16,8 @@ use std::process::Command;
 #[test]
 fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let mut stack = Stack::start();
-    let mut config = std::fs::read_to_string(stack.config()).expect("configuration");
-    config.push_str(&evidence::trusted(&stack.folder("anchors")));
-    std::fs::write(stack.config(), config).expect("configuration");
+    stack.configure(&evidence::trusted(&stack.folder("anchors")));
+    stack.configure("anyone_per_s = 100\n");
     stack.stop_server();
     stack.start_server(&[]);
     let admin = stack.tenant("acme");
@@ -43,7 +42,8 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     fresh.start_server(&[]);
     let read = |path: &Path| std::fs::read_to_string(path).expect("a file");
     let folder = stack.folder("contract");
-    let files: Vec<_> = evidence::evidence_for(&evidence::spki(&admin, &key))
+    let spki = evidence::spki(&admin, &key);
+    let files: Vec<_> = evidence::evidence_for(&spki)
         .iter()
         .map(|f| json!({"name": "evidence.der", "content": STANDARD.encode(f)}))
         .collect();
@@ -63,6 +63,7 @@ fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         "ids": {"tenant": "acme", "signer": "release", "key": key, "log": key, "path": "0/000.p/1",
             "order": shown["orders"][0]["id"], "grant": grants[0]["id"]},
         "evidence_body": {"files": files},
+        "verification_body": {"public_key": STANDARD.encode(&spki), "evidence": files},
         "signature_body": cms_request(b"schemathesis", HashAlgorithm::Sha256),
         "ca": {"url": stack.ca_says("listening"), "ca_file": stack.ca_says("ca_file"), "audience": "demo-ca.test"},
         // A deployment that nobody has bootstrapped yet.

@@ -151,7 +151,7 @@ fn a_good_stack_is_good_while_it_runs_and_while_it_does_not() {
     said.is("service", "ok", "is ready");
     said.is("worker", "ok", &format!("process {}", workers[0]));
     said.is("token", "ok", "logged in");
-    said.is("sealing-key", "ok", "opens all 3 keys");
+    said.is("sealing-key", "ok", "opens all 4 keys");
     said.is("revocation", "ok", "1 lists");
     assert_eq!(stack.worker_pids(), workers, "they were not disturbed");
 
@@ -164,7 +164,7 @@ fn a_good_stack_is_good_while_it_runs_and_while_it_does_not() {
     said.is("worker", "ok", "none runs");
     said.is("module", "ok", "SoftHSM");
     said.is("token", "ok", "no login was made");
-    said.is("sealing-key", "ok", "opens all 3 keys");
+    said.is("sealing-key", "ok", "opens all 4 keys");
     let after = fingerprint(&stack.path("service"));
     let changed: Vec<_> = before
         .iter()
@@ -180,7 +180,7 @@ fn a_good_stack_is_good_while_it_runs_and_while_it_does_not() {
     let args = ["admin", "doctor", "--service-config", &config];
     let out = cli.ends(0, &args);
     assert!(
-        out.stdout.contains("ok    sealing-key: opens all 3"),
+        out.stdout.contains("ok    sealing-key: opens all 4"),
         "{out:?}"
     );
     assert!(out.stdout.contains("0 failed, 0 not looked at"), "{out:?}");

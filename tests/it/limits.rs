@@ -20,7 +20,8 @@ fn limited(limits: &str) -> Stack {
     stack
 }
 
-fn set_limits(stack: &mut Stack, limits: &str) {
+/// The service anew, with these `[limits]`.
+pub fn set_limits(stack: &mut Stack, limits: &str) {
     let config = stack.config();
     let text = std::fs::read_to_string(&config).expect("configuration");
     let (before, rest) = text.split_once("[tls]").expect("a [tls] section");

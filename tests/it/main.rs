@@ -3,6 +3,7 @@
 
 mod architecture;
 mod attacks;
+mod attestations;
 mod backup;
 mod batches;
 mod content;

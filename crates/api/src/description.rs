@@ -2,9 +2,9 @@
 //! common (parameters, tokens, every status with every problem code it may carry), added here so
 //! that a stranger can make a client of it.
 
-use crate::PUBLIC;
 use crate::problem::{Kind, ProblemDocument};
 use crate::routes;
+use crate::{PUBLIC, VERIFY};
 use http::StatusCode;
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -34,6 +34,7 @@ use utoipa_axum::router::OpenApiRouter;
         (name = "signers", description = "Stable names for keys"),
         (name = "keys", description = "Keys and their life"),
         (name = "enrolment", description = "From key to certificate"),
+        (name = "attestations", description = "The verifier of device evidence, for anybody's keys"),
         (name = "grants", description = "Who may sign what"),
         (name = "signatures", description = "Signing"),
         (name = "logs", description = "The record (C2SP tlog-tiles)"),
@@ -136,13 +137,12 @@ fn complete(path: &str, method: &str, operation: &mut Operation) {
             .entry(status.as_str().to_owned())
             .or_insert_with(|| Ref::from_response_name(problem_name(status)).into());
     }
-    operation.security = Some(if public {
-        Vec::new()
-    } else {
-        vec![SecurityRequirement::new(
-            "service_token",
-            Vec::<String>::new(),
-        )]
+    let token = || SecurityRequirement::new("service_token", Vec::<String>::new());
+    operation.security = Some(match path {
+        _ if public => Vec::new(),
+        // OpenAPI 3.1 §4.8.10: the empty requirement makes it optional.
+        VERIFY => vec![SecurityRequirement::default(), token()],
+        _ => vec![token()],
     });
 }
 

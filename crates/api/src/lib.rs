@@ -43,6 +43,9 @@ const PUBLIC: [&str; 6] = [
     "/openapi.json",
 ];
 
+/// Takes no service token where the operator allows it.
+const VERIFY: &str = "/v1/attestations/verify";
+
 /// The whole router. The request id and the form of problems surround everything; admission and
 /// the time limit do not surround the health routes, so that they answer under load.
 pub fn router(api: &Api) -> Router {

@@ -15,7 +15,7 @@ use countersign_core::TenantId;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DashMapStateStore;
-use governor::{Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -46,6 +46,9 @@ pub struct Limits {
     pub principal_per_s: NonZeroU32,
     /// How many of one tenant's ID tokens are exchanged a second. Each is a leaf.
     pub exchanges_per_s: NonZeroU32,
+    /// How often a second evidence is appraised for callers without a service token, all together;
+    /// `None`: never.
+    pub anyone_per_s: Option<NonZeroU32>,
 }
 
 impl Default for Limits {
@@ -61,6 +64,7 @@ impl Default for Limits {
             tenant_per_s: NonZeroU32::new(50_000).unwrap_or(NonZeroU32::MIN),
             principal_per_s: NonZeroU32::new(25_000).unwrap_or(NonZeroU32::MIN),
             exchanges_per_s: NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN),
+            anyone_per_s: None,
         }
     }
 }
@@ -68,6 +72,12 @@ impl Default for Limits {
 /// Bodies of strangers that may come at once: cheap each, and none comes for longer than
 /// [`Limits::body_timeout`].
 const STRANGERS_BODIES: usize = 1024;
+/// Appraisals for strangers under way at once, bodies that still come included: each may hold a body of
+/// the largest size.
+const ANYONES_PLACES: usize = 16;
+/// One tenant's appraisals of what it hands in that are under way at once. There are few places, in
+/// turn: a tenant that asks without end does not fill the line.
+const TENANTS_VERIFICATIONS: usize = 4;
 /// Longest a token exchange waits for a place.
 const EXCHANGE_WAIT: Duration = Duration::from_secs(5);
 /// A second's worth beyond the rate may come at once.
@@ -89,6 +99,9 @@ pub(crate) struct Gate {
     tenants: Rate<TenantId>,
     principals: Rate<[u8; 32]>,
     exchanged: Rate<TenantId>,
+    anyone: Option<DefaultDirectRateLimiter>,
+    anyones: Arc<Semaphore>,
+    verifications: Shares<TenantId>,
     tested: AtomicU32,
     clock: DefaultClock,
 }
@@ -111,6 +124,12 @@ impl Gate {
             tenants: RateLimiter::dashmap(quota(limits.tenant_per_s)),
             principals: RateLimiter::dashmap(quota(limits.principal_per_s)),
             exchanged: RateLimiter::dashmap(quota(limits.exchanges_per_s)),
+            // No burst beyond a second's worth: each costs up to hundreds of signature checks.
+            anyone: limits
+                .anyone_per_s
+                .map(|n| RateLimiter::direct(Quota::per_second(n))),
+            anyones: Arc::new(Semaphore::new(ANYONES_PLACES)),
+            verifications: Shares::new(TENANTS_VERIFICATIONS),
             tested: AtomicU32::new(0),
             clock: DefaultClock::default(),
             limits,
@@ -177,6 +196,41 @@ impl Gate {
                 "{} tokens of a tenant are exchanged a second; this one was not used up",
                 self.limits.exchanges_per_s
             )
+        })
+    }
+
+    /// Whether evidence is appraised for callers without a service token.
+    pub(crate) fn anyone_verifies(&self) -> bool {
+        self.anyone.is_some()
+    }
+
+    /// Counts an appraisal for somebody without a service token.
+    pub(crate) fn spend_anyone(&self) -> Result<(), Problem> {
+        let Some(rate) = &self.anyone else {
+            return Ok(());
+        };
+        rate.check().map_err(|not_until| {
+            let wait = not_until.wait_time_from(self.clock.now()).as_secs();
+            let seconds = u32::try_from(wait.saturating_add(1)).unwrap_or(u32::MAX);
+            let why = "as much evidence is appraised a second as may be without a service token";
+            limited(why.to_owned(), seconds)
+        })
+    }
+
+    /// A place for that, at once or not at all.
+    pub(crate) fn anyones_place(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.anyones)
+            .try_acquire_owned()
+            .map_err(|_| overloaded("as much evidence of strangers is appraised as may"))
+    }
+
+    /// The tenant's share of the appraisals of what is handed in.
+    pub(crate) fn verification(&self, tenant: TenantId) -> Result<Share<TenantId>, Problem> {
+        self.verifications.take(tenant).ok_or_else(|| {
+            let why = format!(
+                "{TENANTS_VERIFICATIONS} appraisals of this tenant are under way, as many as may"
+            );
+            limited(why, 1)
         })
     }
 

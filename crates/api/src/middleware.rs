@@ -253,8 +253,11 @@ pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next
         // A 405, which the router itself makes.
         return next.run(request).await;
     }
+    let anonymous = !request.headers().contains_key(header::AUTHORIZATION);
     let admitted = if crate::PUBLIC.contains(&operation.1.as_str()) {
         stranger(&door.api, request, next).await
+    } else if operation.1 == crate::VERIFY && anonymous && door.api.gate().anyone_verifies() {
+        anyone(&door.api, request, next).await
     } else {
         known(&door.api, request, next).await
     };
@@ -266,6 +269,16 @@ async fn stranger(api: &Api, request: Request, next: Next) -> Result<Response, P
     let _body = gate.body()?;
     let request = with_body(request, crate::BODY_LIMIT, gate.limits.body_timeout).await?;
     let _place = gate.exchange().await?;
+    within(gate.limits.timeout, next.run(request)).await
+}
+
+/// Somebody without a service token has evidence appraised: at the rate of all such together, and in
+/// few places of their own.
+async fn anyone(api: &Api, request: Request, next: Next) -> Result<Response, Problem> {
+    let gate = api.gate();
+    gate.spend_anyone()?;
+    let _place = gate.anyones_place()?;
+    let request = with_body(request, crate::LARGEST_BODY, gate.limits.body_timeout).await?;
     within(gate.limits.timeout, next.run(request)).await
 }
 

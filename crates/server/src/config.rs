@@ -393,7 +393,14 @@ impl Config {
                 600_000,
             ),
         ];
-        for (key, value, low, high) in bounds.into_iter().chain(self.limits.bounds()) {
+        let anyone = (
+            "anyone_per_s",
+            self.attestation.anyone_per_s.into(),
+            0,
+            1000,
+        );
+        let bounds = bounds.into_iter().chain(self.limits.bounds());
+        for (key, value, low, high) in bounds.chain([anyone]) {
             if !(low..=high).contains(&value) {
                 return Err((key, format!("{low} to {high}, not {value}")));
             }

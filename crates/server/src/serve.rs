@@ -1,7 +1,7 @@
 //! Start, serve, drain: each in the order that loses nothing.
 
 use crate::ServerError;
-use crate::config::{self, Config, SandboxMode, Token, WorkerMode};
+use crate::config::{Config, SandboxMode, Token, WorkerMode};
 use crate::connections::{self, Bounded, Connections};
 use crate::database::Database;
 use crate::telemetry::metrics::{self, Metrics};
@@ -151,7 +151,7 @@ async fn with_parts(
             },
             signatures: config.limits.signatures,
             tracer: spans.clone().map(|spans| spans as _),
-            limits: limits(&config.limits),
+            limits: limits(config),
         },
     );
     let connections = Arc::new(Connections::new(config.limits.connections));
@@ -269,7 +269,9 @@ enum Stopped {
     Ended(Result<std::io::Result<()>, tokio::task::JoinError>),
 }
 
-fn limits(config: &config::Limits) -> Limits {
+fn limits(config: &Config) -> Limits {
+    let anyone_per_s = NonZeroU32::new(config.attestation.anyone_per_s);
+    let config = &config.limits;
     let rate = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
     Limits {
         concurrency: config.concurrency,
@@ -280,6 +282,7 @@ fn limits(config: &config::Limits) -> Limits {
         tenant_per_s: rate(config.tenant_per_s),
         principal_per_s: rate(config.principal_per_s),
         exchanges_per_s: rate(config.exchanges_per_s),
+        anyone_per_s,
     }
 }
 

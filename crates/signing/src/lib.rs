@@ -19,6 +19,7 @@ mod caller;
 mod caps;
 mod claims;
 mod denials;
+mod devices;
 mod enrolment;
 mod error;
 mod history;
@@ -35,9 +36,11 @@ mod snapshot;
 mod standing;
 mod tenants;
 mod use_key;
+mod verification;
 
 pub use caller::Caller;
 pub use caps::Caps;
+pub use devices::{DEVICES_PAGE, SharedDeviceView, UNDER_OTHERS};
 pub use enrolment::{
     EvidenceView, ExportedRequest, MAX_EVIDENCE_BYTES, MAX_EVIDENCE_FILES, NewEvidence,
 };
@@ -54,3 +57,4 @@ pub use sign::{
 };
 pub use standing::MAX_SKEW;
 pub use tenants::{IssuerSpec, NewTenant, PolicyChange};
+pub use verification::{Asking, HandedEvidence, HandedKey};

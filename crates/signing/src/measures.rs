@@ -44,6 +44,8 @@ pub struct Measures {
     pub outcomes: Counters<OutcomeLabel>,
     /// Answers given again for an idempotency key.
     pub repeats: Counter,
+    /// Evidence that was kept and named a device which is known under other subscribers too.
+    pub shared_devices: Counter,
     /// Items in a request to sign.
     pub batch: Histogram,
     /// Authorisations of this node without a durable outcome.
@@ -135,6 +137,7 @@ impl Default for Measures {
             refusals: Counters::default(),
             outcomes: Counters::default(),
             repeats: Counter::default(),
+            shared_devices: Counter::default(),
             batch: Histogram::sizes(),
             open: Gauge::default(),
             decide: Histogram::seconds(),
@@ -240,6 +243,11 @@ impl Report for Measures {
             "countersign_idempotent_repeats_total",
             "Answers given again for an Idempotency-Key, without a second signature.",
             &self.repeats,
+        );
+        to.counter(
+            "countersign_shared_devices_total",
+            "Evidence kept whose device is known under other subscribers too.",
+            &self.shared_devices,
         );
         to.histogram(
             "countersign_batch_items",

@@ -109,6 +109,7 @@ struct Inner {
     freshness: Freshness,
     told: Told,
     appraisals: Semaphore,
+    verifications: crate::verification::Places,
     certificate_health: std::sync::Mutex<CertificateHealth>,
     tasks: TaskTracker,
     stopping: AtomicBool,
@@ -196,6 +197,7 @@ impl Service {
             freshness: Freshness::default(),
             told: Told::default(),
             appraisals: Semaphore::new(crate::enrolment::AT_ONCE),
+            verifications: crate::verification::Places::default(),
             certificate_health: std::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             stopping: AtomicBool::new(false),
@@ -393,6 +395,11 @@ impl Service {
 
     pub(crate) fn told(&self) -> &Told {
         &self.0.told
+    }
+
+    /// Places for appraisals of what is handed in for keys that need not be ours.
+    pub(crate) fn verifications(&self) -> &crate::verification::Places {
+        &self.0.verifications
     }
 
     /// Places for appraisals.

@@ -19,6 +19,8 @@ const LOG: &str = "log";
 const STATEMENT: &str = "statement";
 /// Service tokens, Ed25519.
 const TOKEN: &str = "token";
+/// Names in the device register, HMAC-SHA-256 (`crate::devices`).
+const DEVICES: &str = "devices";
 /// A service-token key signs for this long; tokens live five minutes, so one predecessor is enough.
 const TOKEN_KEY_LIFE: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
 
@@ -68,7 +70,7 @@ impl SealingKey {
     /// [`SigningError::Internal`] if it is not the one that they were wrapped under.
     pub async fn opens(&self, store: &dyn ServiceStore) -> Result<usize, SigningError> {
         let mut count: usize = 0;
-        for purpose in [LOG, STATEMENT, TOKEN] {
+        for purpose in [LOG, STATEMENT, TOKEN, DEVICES] {
             for row in store.service_keys(purpose).await? {
                 self.unwrap(purpose, &row.wrapped)?;
                 count = count.saturating_add(1);
@@ -125,6 +127,7 @@ pub struct ServiceSecrets {
     log_public: [u8; 32],
     statement: EcdsaKeyPair,
     statement_spki: Vec<u8>,
+    device_key: SecretBox<[u8; 32]>,
     token_keys: ArcSwap<Vec<ServiceTokenKey>>,
     /// Unwraps token keys that other nodes made.
     sealing: SealingKey,
@@ -149,6 +152,7 @@ impl ServiceSecrets {
     ) -> Result<Self, SigningError> {
         let log = newest(store, sealing, clock, LOG, None).await?;
         let statement = newest(store, sealing, clock, STATEMENT, None).await?;
+        let devices = newest(store, sealing, clock, DEVICES, None).await?;
         let token_keys = token_keys(store, sealing, clock).await?;
 
         let bad = |_| SigningError::Internal("a service key cannot be read".into());
@@ -174,11 +178,15 @@ impl ServiceSecrets {
         .spki_der()
         .to_vec();
 
+        let device_key: [u8; 32] = devices.1.as_slice().try_into().map_err(|_| {
+            SigningError::Internal("the key of the device register has a wrong length".into())
+        })?;
         Ok(Self {
             log_seed: SecretBox::new(Box::new(seed)),
             log_public,
             statement: pair,
             statement_spki,
+            device_key: SecretBox::new(Box::new(device_key)),
             token_keys: ArcSwap::from_pointee(token_keys),
             sealing: sealing.clone(),
         })
@@ -207,6 +215,11 @@ impl ServiceSecrets {
             .sign(&SystemRandom::new(), message)
             .map(|s| s.as_ref().to_vec())
             .map_err(|_| SigningError::Internal("signing the service statement failed".into()))
+    }
+
+    /// Key of the device register's hashes.
+    pub(crate) fn device_key(&self) -> &[u8; 32] {
+        self.device_key.expose_secret()
     }
 
     /// Service-token keys, the signing one first.
@@ -357,6 +370,14 @@ fn generate(purpose: &str) -> Result<(Vec<u8>, Zeroizing<Vec<u8>>), SigningError
                 pair.public_key().as_ref().to_vec(),
                 Zeroizing::new(doc.as_ref().to_vec()),
             )
+        }
+        DEVICES => {
+            use sha2::Digest as _;
+            let mut key = Zeroizing::new([0u8; 32]);
+            random(key.as_mut())?;
+            // It has no public half; the table wants a name for the row.
+            let name = sha2::Sha256::digest(key.as_ref()).to_vec();
+            (name, Zeroizing::new(key.to_vec()))
         }
         _ => {
             let doc = Ed25519KeyPair::generate_pkcs8(&rng).map_err(failed)?;

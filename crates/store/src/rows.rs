@@ -2,6 +2,7 @@
 //! the words that stand in them.
 
 use crate::columns::Columns;
+use countersign_core::ports::devices::{KnownDevice, SharedDevice, SightedKey};
 use countersign_core::ports::revocation::{CertificateStatus, ListId, ListRow, StatusRow};
 use countersign_core::ports::rows::{
     CertificateRow, ClaimKey, ClaimRow, ClaimState, EvidenceFile, EvidenceRow, GrantRow,
@@ -147,6 +148,28 @@ pub(crate) fn evidence_row(c: &Columns<'_>) -> Read<EvidenceRow> {
         nonce: c.bytes_or_null(4)?,
         result: c.text(5)?,
         appraised: c.micros(6)?,
+    })
+}
+
+pub(crate) fn known_device(c: &Columns<'_>) -> Read<KnownDevice> {
+    Ok(KnownDevice {
+        device: c.hash(0)?,
+        shared: c.micros_or_null(1)?,
+    })
+}
+
+pub(crate) fn shared_device(c: &Columns<'_>) -> Read<SharedDevice> {
+    Ok(SharedDevice {
+        device: c.hash(0)?,
+        shared: c.micros(1)?,
+    })
+}
+
+pub(crate) fn sighted_key(c: &Columns<'_>) -> Read<SightedKey> {
+    Ok(SightedKey {
+        tenant: c.parsed(0)?,
+        key: KeyId(c.uuid(1)?),
+        seen: c.micros(2)?,
     })
 }
 

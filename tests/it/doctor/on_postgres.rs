@@ -20,7 +20,7 @@ fn a_server_that_is_away_or_forgets_is_found() {
     said.is("database", "ok", "PostgreSQL");
     said.is("durability", "warn", "no synchronous standby");
     said.is("clock", "ok", "the database's");
-    said.is("sealing-key", "ok", "opens all 3 keys");
+    said.is("sealing-key", "ok", "opens all 4 keys");
     said.is("token", "ok", "logged in");
     said.is("service", "ok", "is ready");
 

@@ -307,7 +307,8 @@ impl OpensslCa {
     }
 }
 
-fn appraise(stack: &Stack, request: &Path, more: &[&str]) -> (i32, Value) {
+/// What the demonstration CA's command says of a request: exit code and result.
+pub fn appraise(stack: &Stack, request: &Path, more: &[&str]) -> (i32, Value) {
     let pin = text(&stack.path("service-key.pem"));
     let mut args = vec!["appraise"];
     if !more.contains(&"--audience") {

@@ -4,6 +4,7 @@
 mod by_hand;
 mod connectors;
 mod decoders;
+mod devices;
 pub mod evidence;
 
 use crate::support::cli::Cli;

@@ -4,7 +4,10 @@
 use super::{Objects, Role};
 use crate::support::judges::cms_request;
 use crate::support::{PEOPLE_AUDIENCE, REPOSITORY, Stack};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use countersign_core::HashAlgorithm;
+use countersign_testkit_evidence::yubihsm2::YubiHsm2;
 use serde_json::{Value, json};
 
 /// What the neighbour's job has signed.
@@ -137,6 +140,11 @@ const NOT_A_FORM: &[(Role, u16)] = &[
     (Role::Operator, 415),
 ];
 
+/// A key that nobody has in a token.
+fn spki_of_nobody() -> String {
+    STANDARD.encode(YubiHsm2::default().key.spki())
+}
+
 /// The table. The controls run in this order: what takes something away comes last.
 pub fn rows(stack: &Stack, theirs: &Objects) -> Vec<Row> {
     let subject = json!({"common_name": "Acme Inc.", "organization": "Acme Inc.", "country": "US",
@@ -150,12 +158,15 @@ pub fn rows(stack: &Stack, theirs: &Objects) -> Vec<Row> {
         no_object("GET /readyz", ALL),
         no_object("GET /openapi.json", ALL),
         no_object("GET /v1/service/keys", ALL),
+        // Open to all by this stack's configuration: it reads nothing of anybody.
+        no_object("POST /v1/attestations/verify", ALL).body(json!({"public_key": spki_of_nobody()})),
         no_object("GET /v1/whoami", ALL_KNOWN),
         // Public; the exchange has tests of its own (tokens/id_tokens.rs).
         no_object("POST /v1/token", NOT_A_FORM).body(json!({"tenant": theirs.tenant})),
         no_object("POST /v1/bootstrap", USED_UP).body(json!({"credential": "guessed", "issuer": people,
             "subject": "mallory", "audience": "x"})),
         no_object("GET /v1/tenants", OPERATORS),
+        no_object("GET /v1/devices", OPERATORS),
         no_object("POST /v1/tenants", OPERATORS_CONFLICT).body(json!({"name": theirs.tenant,
             "admin": {"issuer": people, "subject": "mallory"}})),
         object("GET /log/{log}/checkpoint"),

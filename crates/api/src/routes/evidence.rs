@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Largest body with evidence: base64, and room for names.
-const EVIDENCE_LIMIT: usize = MAX_EVIDENCE_BYTES / 3 * 4 + 64 * 1024;
+pub(crate) const EVIDENCE_LIMIT: usize = MAX_EVIDENCE_BYTES / 3 * 4 + 64 * 1024;
 // The door takes no larger body.
 const _: () = assert!(EVIDENCE_LIMIT <= crate::LARGEST_BODY);
 

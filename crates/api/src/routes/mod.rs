@@ -1,6 +1,8 @@
 //! The routes, one file per noun. Handlers translate: JSON to the service's words and back. They
 //! decide nothing.
 
+pub mod attestations;
+pub mod devices;
 pub mod enrolment;
 pub mod evidence;
 pub mod grants;
@@ -26,6 +28,8 @@ pub(crate) fn service() -> OpenApiRouter<Api> {
         .merge(keys::routes())
         .merge(enrolment::routes())
         .merge(evidence::routes())
+        .merge(attestations::routes())
+        .merge(devices::routes())
         .merge(grants::routes())
         .merge(signatures::routes())
         .merge(logs::routes())

@@ -139,10 +139,12 @@ pub struct Order {
     pub nonce: Vec<u8>,
 }
 
-/// One attribute as the token reported it after generation: a claim of the module.
+/// One attribute as the token reported it after generation: a claim of the module. One name is no
+/// attribute of the token but the service's own word: `device-under-other-subscribers`
+/// (docs/service-statement.md).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttributeClaim {
-    /// PKCS#11 name, for example `CKA_NEVER_EXTRACTABLE`.
+    /// PKCS#11 name, for example `CKA_NEVER_EXTRACTABLE`; or the one of the service's own.
     pub attribute: String,
     /// What was read: `true`, `false`, `unsupported` or another value as text.
     pub seen: String,

@@ -8,6 +8,7 @@ use crate::report::Report;
 use clap::{Args, Subcommand};
 use countersign_client::dto;
 use countersign_core::TenantName;
+use serde_json::json;
 
 /// Subcommands of `admin`.
 #[derive(Debug, Subcommand)]
@@ -15,6 +16,11 @@ pub enum Admin {
     /// Tenants.
     #[command(subcommand)]
     Tenant(Tenant),
+    /// List devices that several subscribers have keys in, by what their evidence proved.
+    ///
+    /// Devices stand there as keyed hashes. It is no proof of wrongdoing: a network HSM has many tenants.
+    #[command(after_help = "Example:\n  countersign admin devices")]
+    Devices,
     /// Look at everything that signing needs, on the service's own machine: what is bad, and what to do.
     ///
     /// It runs `countersignd doctor`, as the service's user. No session is needed. Exit code 1 if a check failed.
@@ -67,6 +73,7 @@ impl Admin {
     pub(super) fn run(self, context: &Context) -> Result<Report> {
         let command = match self {
             Self::Tenant(command) => command,
+            Self::Devices => return devices(context),
             Self::Doctor(doctor) => return doctor.run(context.global.json),
         };
         let client = context.operator()?;
@@ -98,4 +105,33 @@ impl Admin {
             Tenant::List => Ok(Report::rows(client.tenants()?, &["name", "id"])),
         }
     }
+}
+
+/// The whole list, one row a key.
+fn devices(context: &Context) -> Result<Report> {
+    let client = context.operator()?;
+    let mut rows = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = client.shared_devices(after.as_deref())?;
+        let page = page.as_array().map(Vec::as_slice).unwrap_or_default();
+        for device in page {
+            for key in device["keys"].as_array().into_iter().flatten() {
+                rows.push(json!({
+                    "device": device["device"], "shared": device["shared"], "tenant": key["tenant"],
+                    "key": key["key"], "seen": key["seen"],
+                }));
+            }
+        }
+        let last = page.last().and_then(|d| d["device"].as_str());
+        // The list moves on with each page, or it is at its end.
+        match last {
+            Some(last) if after.as_deref() < Some(last) => after = Some(last.to_owned()),
+            _ => break,
+        }
+    }
+    Ok(Report::rows(
+        rows.into(),
+        &["device", "tenant", "key", "seen"],
+    ))
 }

@@ -32,6 +32,17 @@ impl Client {
         self.get("/v1/tenants")
     }
 
+    /// Devices that several subscribers have keys in, past the device `after`, 100 at most. For operators.
+    ///
+    /// # Errors
+    /// As all calls.
+    pub fn shared_devices(&self, after: Option<&str>) -> Result<Value> {
+        self.get(&after.map_or_else(
+            || "/v1/devices".to_owned(),
+            |device| format!("/v1/devices?after={device}"),
+        ))
+    }
+
     /// One tenant with its policy and log.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! them and do not know each other.
 
 pub mod ca;
+pub mod devices;
 pub mod evidence;
 pub mod hsm;
 pub mod revocation;

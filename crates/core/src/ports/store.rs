@@ -9,6 +9,7 @@
 //! history without anybody owning a log. What has a lease is the *node* ([`NodeStore`]): one that
 //! stalled past its lease is buried, and from then on nothing of it is ever written.
 
+use super::devices::{DeviceStore, Sighting};
 use super::hsm::TokenFacts;
 use super::revocation::{CertificateStatus, StatusRow, StatusStore};
 use super::rows::{
@@ -94,6 +95,9 @@ pub enum Effect {
     SetAppraisal(TenantId, KeyId, String),
     /// A key's evidence, in place of what was there; no such key is a conflict.
     PutEvidence(Box<EvidenceRow>),
+    /// Evidence of a key named its device; no such key is a conflict. Bumps no version: it comes with the
+    /// evidence, which does.
+    SeeDevice(Sighting),
     /// A certificate for a key; the newest installed is the one used.
     InstallCertificate(CertificateRow),
     /// The certificate in use of a key is looked up in a list from now on; the issuing CA's certificate
@@ -144,6 +148,7 @@ impl Effect {
             Self::PutOrder(_)
             | Self::UseBootstrap
             | Self::FollowCertificate(..)
+            | Self::SeeDevice(_)
             | Self::MarkEnding(..) => return None,
         })
     }
@@ -156,6 +161,7 @@ impl Effect {
         match self {
             Self::PutOrder(row) => Some(row.tenant),
             Self::FollowCertificate(row, _) => Some(row.tenant),
+            Self::SeeDevice(row) => Some(row.tenant),
             Self::MarkEnding(tenant, ..) => Some(*tenant),
             other => other.bumps(),
         }
@@ -530,7 +536,10 @@ pub trait NodeStore: Send + Sync + 'static {
 
 /// All storage ports in one.
 pub trait Store:
-    TenantStore + KeyStore + LogStore + ServiceStore + NodeStore + StatusStore
+    TenantStore + KeyStore + LogStore + ServiceStore + NodeStore + StatusStore + DeviceStore
 {
 }
-impl<T: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore + StatusStore> Store for T {}
+impl<T> Store for T where
+    T: TenantStore + KeyStore + LogStore + ServiceStore + NodeStore + StatusStore + DeviceStore
+{
+}

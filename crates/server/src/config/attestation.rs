@@ -16,6 +16,9 @@ pub struct Attestation {
     /// The same for CAs that certify TPMs' attestation keys, and for nothing else: an attestation key
     /// can sign what another maker's device would.
     pub attestation_key_cas: Vec<PathBuf>,
+    /// How often a second evidence is appraised (`POST /v1/attestations/verify`) for callers without a
+    /// service token, all together; 0: never.
+    pub anyone_per_s: u32,
 }
 
 impl Attestation {

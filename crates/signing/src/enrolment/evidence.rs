@@ -200,20 +200,23 @@ impl Service {
             }
             let json = result_json(&result)?;
             let (body, details) = leaf(actor, &row, &files, &result, &json)?;
+            let now = self.clock().now();
             let kept = EvidenceRow {
                 tenant: tenant.id,
                 key,
                 files: files.clone(),
                 nonce: nonce.clone(),
                 result: json.clone(),
-                appraised: self.clock().now(),
+                appraised: now,
             };
+            let mut effects = vec![
+                Effect::PutEvidence(Box::new(kept.clone())),
+                Effect::SetAppraisal(tenant.id, key, json),
+            ];
+            effects.extend(self.sighting(&row, &result, now).map(Effect::SeeDevice));
             let submission = Submission {
                 drafts: vec![tenant_draft(tenant.id, body, details)],
-                effects: vec![
-                    Effect::PutEvidence(Box::new(kept.clone())),
-                    Effect::SetAppraisal(tenant.id, key, json),
-                ],
+                effects,
                 guard: Some(Guard {
                     tenant: tenant.id,
                     version: current.version,
@@ -221,7 +224,10 @@ impl Service {
                 ..Submission::default()
             };
             match self.commit_or_stale(tenant.id, submission).await? {
-                Written::Done => return Ok(Kept::Accepted(Box::new(kept))),
+                Written::Done => {
+                    self.tell_shared_device(tenant.id, key).await;
+                    return Ok(Kept::Accepted(Box::new(kept)));
+                }
                 Written::Stale => {}
             }
         }

@@ -268,6 +268,8 @@ impl Service {
         good: std::ops::Range<UnixSeconds>,
     ) -> Result<Vec<u8>, SigningError> {
         let (origin, size, root) = self.first_checkpoint(row).await?;
+        let mut stated = attributes(row);
+        stated.extend(self.device_claim(row).await?);
         let tbs = StatementTbs {
             signer_key_hash: Sha256::digest(self.secrets().statement_spki()).into(),
             service: self.settings().service_name.clone(),
@@ -294,7 +296,7 @@ impl Service {
                 } else {
                     "CKM_EC_KEY_PAIR_GEN".into()
                 },
-                attributes: attributes(row),
+                attributes: stated,
             },
             device: device(row),
             log: LogAnchor {

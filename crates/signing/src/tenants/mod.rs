@@ -254,7 +254,8 @@ impl Service {
         Ok(tenant)
     }
 
-    async fn operator(&self, caller: &Caller) -> Result<(), SigningError> {
+    /// Whether the caller may operate the service.
+    pub(crate) async fn operator(&self, caller: &Caller) -> Result<(), SigningError> {
         let realm = self
             .store()
             .tenant(OPERATOR_REALM)

@@ -2,7 +2,7 @@
 
 use super::connections::Write;
 use super::errors::Stop;
-use super::{keys, revocation, service, tenants};
+use super::{devices, keys, revocation, service, tenants};
 use countersign_core::Micros;
 use countersign_core::ports::store::{CommitError, Effect};
 
@@ -49,6 +49,7 @@ pub(super) async fn apply(
         Effect::SetAppraisal(tenant, key, json) => {
             keys::set_appraisal(write, item, tenant, key, json).await
         }
+        Effect::SeeDevice(row) => devices::see(write, item, row).await,
         Effect::PutEvidence(row) => keys::put_evidence(write, item, *row).await,
         Effect::InstallCertificate(row) => keys::install_certificate(write, item, row).await,
         Effect::PutGrant(row) => tenants::put_grant(write, item, row).await,

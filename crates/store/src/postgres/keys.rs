@@ -126,7 +126,7 @@ pub(super) async fn signer_must_exist(
     }
 }
 
-async fn key_state(
+pub(super) async fn key_state(
     write: &mut Write,
     item: usize,
     tenant: TenantId,

@@ -12,6 +12,7 @@ mod claims;
 mod commit;
 mod connections;
 mod decode;
+mod devices;
 mod effects;
 mod errors;
 mod flush;

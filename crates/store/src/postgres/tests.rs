@@ -1,11 +1,12 @@
 //! Statements and their plans. What the store does is in `tests/it`.
 
-use super::{PostgresStore, Settings, commit, flush, keys, log, revocation, tenants};
+use super::{PostgresStore, Settings, commit, devices, flush, keys, log, revocation, tenants};
 use countersign_testkit::postgres::{Database, Postgres};
 
 const SCHEMA: &str = concat!(
     include_str!("../../../../migrations/postgres/0001_schema.sql"),
     include_str!("../../../../migrations/postgres/0002_evidence.sql"),
+    include_str!("../../../../migrations/postgres/0003_devices.sql"),
 );
 
 /// All that say themselves for whom they act.
@@ -15,6 +16,7 @@ fn acting() -> Vec<(&'static str, &'static str)> {
         keys::all_acting(),
         log::all_acting(),
         revocation::all_acting(),
+        devices::all_acting(),
         commit::all_acting(),
     ]
     .concat()
@@ -75,6 +77,7 @@ fn no_statement_walks_through_a_table() {
     let mut all = acting();
     all.extend(flush::ALL);
     all.extend(revocation::NOBODYS);
+    all.extend(devices::NOBODYS);
     all.extend(
         commit::all_texts()
             .into_iter()

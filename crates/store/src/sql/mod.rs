@@ -17,6 +17,7 @@ macro_rules! statements {
 }
 pub(crate) use statements;
 
+pub(crate) mod devices;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod nodes;

@@ -7,7 +7,7 @@ use super::errors::Stop;
 use super::log::{by_log, stored};
 use super::many::many;
 use super::writer::{Write, Writer};
-use super::{Bound, claims, keys, nodes, revocation, service, tenants};
+use super::{Bound, claims, devices, keys, nodes, revocation, service, tenants};
 use crate::consistent::{self, Close};
 use crate::rows::kind_name;
 use crate::sql::log as text;
@@ -107,6 +107,7 @@ async fn apply_effect(
     match effect {
         Effect::CreateTenant(row) => tenants::create_tenant(write, item, row).await,
         Effect::PutOrder(row) => keys::put_order(write, item, *row).await,
+        Effect::SeeDevice(row) => devices::see(write, item, row).await,
         Effect::UseBootstrap => service::use_bootstrap(write, item, now).await,
         Effect::FollowCertificate(row, issuer) => {
             revocation::follow(write, item, *row, issuer).await

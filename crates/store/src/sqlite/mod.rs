@@ -3,6 +3,7 @@
 mod claims;
 mod commit;
 mod decode;
+mod devices;
 mod errors;
 mod keys;
 mod log;

@@ -391,6 +391,7 @@ async fn a_row_we_did_not_write_is_named_not_guessed() {
 fn statements() -> Vec<(&'static str, &'static str, &'static str)> {
     [
         sql::tenants::ALL,
+        sql::devices::ALL,
         sql::keys::ALL,
         sql::log::ALL,
         sql::nodes::ALL,

@@ -1,6 +1,7 @@
 //! What every implementation of the storage ports keeps. Written against the traits alone; a
 //! database joins by an [`Empty`].
 
+use crate::conformance_devices::*;
 use crate::conformance_status::*;
 use crate::databases::{Empty, on_both};
 use crate::model::*;
@@ -38,6 +39,9 @@ on_both! {
     a_list_is_claimed_once_and_never_goes_back
     certificates_are_walked_in_the_order_of_their_ends
     submitted_orders_wait_for_one_node
+    a_device_is_shared_once_a_second_tenant_has_it
+    a_device_of_two_tenants_at_one_moment_is_shared
+    shared_devices_are_walked_in_order
     evidence_is_kept_to_the_byte_and_replaced
 }
 

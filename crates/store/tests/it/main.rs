@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conformance;
+mod conformance_devices;
 mod conformance_status;
 mod crash;
 mod databases;

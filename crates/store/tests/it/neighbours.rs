@@ -72,7 +72,10 @@ async fn two_tenants<E: Empty>(case: Case) {
         };
         commit(store, node, flush).await.unwrap();
         let evidence = Effect::PutEvidence(Box::new(it.evidence(&["mine"])));
-        commit(store, node, effects([evidence])).await.unwrap();
+        let seen = Effect::SeeDevice(crate::conformance_devices::seen(it, 9, NOW));
+        commit(store, node, effects([evidence, seen]))
+            .await
+            .unwrap();
     }
     let before = picture(store, &both).await;
     for (owner, asker) in [(0, 1), (1, 0)] {
@@ -160,6 +163,7 @@ async fn reads_nothing(
     assert_eq!(s.key(me, key).await.unwrap(), None);
     assert_eq!(s.certificate(me, key).await.unwrap(), None);
     assert_eq!(s.evidence(me, key).await.unwrap(), None);
+    assert_eq!(s.devices_of(me, key).await.unwrap(), []);
     assert_eq!(s.order(me, owner.order.id).await.unwrap(), None);
     assert_eq!(s.orders_of(me, key).await.unwrap(), []);
     for log in [LogId::from(owner.id()), LogId::from(key)] {
@@ -223,6 +227,8 @@ async fn writes_nothing(s: &impl Store, node: NodeId, owner: &Everything, asker:
     certificate.tenant = me;
     let mut evidence = owner.evidence(&["theirs"]);
     evidence.tenant = me;
+    let mut seen = crate::conformance_devices::seen(owner, 9, NOW);
+    seen.tenant = me;
     let mut key_row = owner.key.clone();
     key_row.tenant = me;
     let mut grant = owner.grant.clone();
@@ -236,6 +242,7 @@ async fn writes_nothing(s: &impl Store, node: NodeId, owner: &Everything, asker:
         },
         Effect::SetAppraisal(me, key, "{}".to_owned()),
         Effect::PutEvidence(Box::new(evidence)),
+        Effect::SeeDevice(seen),
         Effect::InstallCertificate(certificate),
         Effect::PutOrder(Box::new(order)),
         Effect::PutOrder(Box::new(own_key_order)),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const SCHEMA: &str = concat!(
     include_str!("../../../../migrations/postgres/0001_schema.sql"),
     include_str!("../../../../migrations/postgres/0002_evidence.sql"),
+    include_str!("../../../../migrations/postgres/0003_devices.sql"),
 );
 
 /// An empty database with a superuser's and a service's view of it.

@@ -8,9 +8,10 @@ use countersign_core::ports::store::*;
 use countersign_core::{Micros, NodeId};
 
 /// Tables that are nobody's, so that they have no wall.
-const NOBODYS: [&str; 6] = [
+const NOBODYS: [&str; 7] = [
     "_sqlx_migrations",
     "bootstrap",
+    "devices",
     "nodes",
     "probe",
     "revocation_lists",
@@ -46,7 +47,10 @@ impl Two {
                 1000,
             ));
             let evidence = Effect::PutEvidence(Box::new(it.evidence(&["mine"])));
-            commit(s, node, effects([follow, evidence])).await.unwrap();
+            let seen = Effect::SeeDevice(crate::conformance_devices::seen(it, 9, NOW));
+            commit(s, node, effects([follow, evidence, seen]))
+                .await
+                .unwrap();
             assert!(
                 s.first_use(it.id(), "iss", [token; 32], Micros(9))
                     .await
@@ -218,7 +222,7 @@ async fn a_neighbours_rows_cannot_be_written() {
 async fn what_crosses_tenants_says_so_and_gets_no_more_than_it_needs() {
     let two = Two::new().await;
     for (scope, seen) in [
-        ("directory", &["tenants"][..]),
+        ("directory", &["device_sightings", "tenants"][..]),
         (
             "housekeeping",
             &[

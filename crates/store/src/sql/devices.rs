@@ -1,0 +1,18 @@
+//! The device register.
+
+super::statements! {
+    /// The row's lock makes two tenants at one moment one after the other: the second is told apart
+    /// from the first.
+    SEE_DEVICE = "INSERT INTO devices (device, first, shared) VALUES ($1, $2, NULL) \
+        ON CONFLICT (device) DO UPDATE SET shared = $3 \
+        WHERE devices.first <> excluded.first AND devices.shared IS NULL";
+    SEE_KEY = "INSERT INTO device_sightings (tenant_id, key_id, device, seen) VALUES ($1, $2, $3, $4) \
+        ON CONFLICT (tenant_id, key_id, device) DO NOTHING";
+    DEVICES_OF = "SELECT s.device, d.shared FROM device_sightings s \
+        JOIN devices d ON d.device = s.device WHERE s.tenant_id = $1 AND s.key_id = $2 ORDER BY s.device";
+    SHARED_DEVICES = "SELECT device, shared FROM devices WHERE shared IS NOT NULL AND device > $1 \
+        ORDER BY device LIMIT $2";
+    /// Crosses tenants: the operator's list.
+    KEYS_IN_DEVICE = "SELECT t.name, s.key_id, s.seen FROM device_sightings s \
+        JOIN tenants t ON t.tenant_id = s.tenant_id WHERE s.device = $1 ORDER BY s.seen LIMIT $2";
+}
