@@ -39,11 +39,16 @@ impl DeviceName {
                 names: serial.names,
             });
         }
-        // TCG EK Credential Profile §3.2: a TPM's certificates name no serial number, for privacy; its
-        // attestation key is one device's all the same.
-        facts.device_key.clone().map(|value| Self {
+        // TCG EK Credential Profile §3.2: a TPM's certificates name no serial number, for privacy. The CA
+        // of its attestation key may say which TPM it is; if not, that key is one device's all the same.
+        let identifier = facts
+            .permanent_identifier
+            .clone()
+            .map(|i| ("identifier", i));
+        let key = || facts.device_key.clone().map(|k| ("key", k));
+        identifier.or_else(key).map(|(kind, value)| Self {
             vendor,
-            kind: "key",
+            kind,
             value,
             names: SerialScope::Individual,
         })

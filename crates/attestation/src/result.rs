@@ -242,6 +242,10 @@ pub struct Facts {
     /// what tells one device from another: a TPM has no serial number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_key: Option<String>,
+    /// The permanent identifier (RFC 4043) of the device, where the CA of its attestation key gave it
+    /// one in that key's certificate: it stays when the attestation key does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permanent_identifier: Option<String>,
     /// SHA-256, hex, of the certificate of the attestation key that signed, where a CA certified
     /// one (TPM).
     #[serde(default, skip_serializing_if = "Option::is_none")]

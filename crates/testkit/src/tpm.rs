@@ -133,18 +133,32 @@ impl SoftwareTpm {
                 "--lockout-recovery-time=1",
             ],
         ))?;
+        tpm.token("0", LABEL)?;
+        Ok(tpm)
+    }
+
+    /// One more token in the same TPM, with [`PIN`].
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn add_token(&self, label: &str) -> Result<()> {
+        // The first slot is [`LABEL`]'s; tpm2-pkcs11 has one empty slot after the last token.
+        self.token("1", label)
+    }
+
+    fn token(&self, slot: &str, label: &str) -> Result<()> {
         let so = ["--so-pin", SO_PIN];
-        ran(tpm
-            .tool("pkcs11-tool", &["--module", module, "--init-token"])
-            .args(["--slot-index", "0", "--label", LABEL])
+        ran(self
+            .tool("pkcs11-tool", &["--module", self.module, "--init-token"])
+            .args(["--slot-index", slot, "--label", label])
             .args(so))?;
-        ran(tpm
-            .tool("pkcs11-tool", &["--module", module, "--login"])
-            .args(["--init-pin", "--token-label", LABEL, "--login-type", "so"])
+        ran(self
+            .tool("pkcs11-tool", &["--module", self.module, "--login"])
+            .args(["--init-pin", "--token-label", label, "--login-type", "so"])
             .args(["--pin", PIN])
             .args(so))?;
-        tpm.flush();
-        Ok(tpm)
+        self.flush();
+        Ok(())
     }
 
     /// Puts a resource manager before it, as the kernel's is before a chip: what a program leaves in it is

@@ -10,7 +10,7 @@ use crate::support::{SUBJECT, Stack, program, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign_testkit::programs::ReadyProgram;
-use countersign_testkit::tpm::{self, PIN, SoftwareTpm};
+use countersign_testkit::tpm::{self, LABEL, PIN, SoftwareTpm};
 use countersign_x509::csr::ParsedCsr;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -85,6 +85,34 @@ pub(super) fn order(admin: &Cli, key: &str, ca: &str, code: i32) -> Value {
     serde_json::from_str(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"))
 }
 
+fn serial_of(admin: &Cli, key: &str) -> String {
+    let shown = admin.json(&["keys", "show", key]);
+    let serial = shown["certificate"]["serial"].as_str();
+    serial.expect("serial").to_owned()
+}
+
+/// Keys in devices under several subscribers, as the operator is told.
+fn shared(stack: &Stack) -> Vec<Value> {
+    let said = stack.operator().json(&["admin", "devices"]);
+    said.as_array().expect("rows").clone()
+}
+
+/// What the strict CA was told of it with a certificate that it issued.
+fn stated(stack: &Stack, serial: &str) -> String {
+    let path = stack
+        .path("strict/reports")
+        .join(serial)
+        .join("result.json");
+    let result: Value =
+        serde_json::from_slice(&std::fs::read(path).expect("result")).expect("JSON");
+    let claims = result["claims"].as_array().expect("claims");
+    let claim = claims
+        .iter()
+        .find(|c| c["name"] == "device-under-other-subscribers");
+    let claim = claim.unwrap_or_else(|| panic!("{claims:#?}"));
+    claim["value"].as_str().expect("text").to_owned()
+}
+
 #[test]
 fn a_key_whose_origin_is_proved_beside_one_that_says_software() {
     let mut stack = Stack::bare();
@@ -93,11 +121,14 @@ fn a_key_whose_origin_is_proved_beside_one_that_says_software() {
     };
     eprintln!("the token's profile takes a software TPM for a chip: assurance none, for this test");
     let profile = tpm.profile_of_a_chip().expect("profile");
-    configure(&stack, &section(&tpm, &profile, &["proved"]));
+    tpm.add_token("second").expect("a second token");
+    let sections = [(LABEL, "proved"), ("second", "second")]
+        .map(|(label, tenant)| section(&tpm, label, &profile, &[tenant]));
+    configure(&stack, &sections.concat());
     stack.start_ca(&[]);
     let (strict, attestation_ca) = start_strict_ca(&mut stack, &tpm);
     restart(&mut stack);
-    wait_for(&stack, "up", 1);
+    wait_for(&stack, "up", 2);
     let proved = stack.tenant("proved");
     let claimed = stack.tenant("claimed");
 
@@ -131,7 +162,7 @@ fn a_key_whose_origin_is_proved_beside_one_that_says_software() {
         &format!("\n[attestation]\nattestation_key_cas = [{attestation_ca:?}]\n"),
     );
     restart(&mut stack);
-    wait_for(&stack, "up", 2);
+    wait_for(&stack, "up", 3);
     let placed = order(&proved, &key, "strict", 0);
     assert_eq!(placed["state"], "installed", "{placed}");
     let facts = &proved.json(&["keys", "show", &key])["facts"];
@@ -151,11 +182,8 @@ fn a_key_whose_origin_is_proved_beside_one_that_says_software() {
     assert_eq!(added[0]["key"], key.as_str());
 
     // What the CA filed is enough for anybody: the request, with all evidence inside, says it again.
-    let serial = proved.json(&["keys", "show", &key])["certificate"]["serial"]
-        .as_str()
-        .expect("serial")
-        .to_owned();
-    let filed = stack.path("strict/reports").join(serial);
+    let serial = serial_of(&proved, &key);
+    let filed = stack.path("strict/reports").join(&serial);
     let record: Value =
         serde_json::from_slice(&std::fs::read(filed.join("record.json")).expect("record"))
             .expect("JSON");
@@ -191,6 +219,28 @@ fn a_key_whose_origin_is_proved_beside_one_that_says_software() {
     let again = proved.json(&show);
     assert_ne!(again["nonce"], kept["nonce"]);
     sign_and_verify_under(&stack, "proved", "second.bin", roots);
+    assert_eq!(
+        shared(&stack),
+        Vec::<Value>::new(),
+        "one subscriber, one TPM"
+    );
+    assert_eq!(stated(&stack, &serial), "false");
+
+    // Another subscriber with a token of its own in the same TPM: the operator is told whose, the CA that it
+    // is so, and the subscriber gets what it ordered.
+    let second = stack.tenant("second");
+    let other = stack.key(&second, "second/release", "ec-p256");
+    order(&second, &other, "strict", 0);
+    let told = shared(&stack);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert_eq!(told[0]["device"], told[1]["device"]);
+    for (row, tenant, key) in [(&told[0], "proved", &key), (&told[1], "second", &other)] {
+        assert_eq!(
+            (&row["tenant"], &row["key"]),
+            (&tenant.into(), &key.as_str().into())
+        );
+    }
+    assert_eq!(stated(&stack, &serial_of(&second, &other)), "true");
     stack.stop_server();
     drop(strict);
 }

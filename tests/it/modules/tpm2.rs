@@ -21,14 +21,14 @@ fn start(stack: &Stack) -> Option<SoftwareTpm> {
 }
 
 /// `[[token]]` for it, of these tenants.
-pub fn section(tpm: &SoftwareTpm, profile: &Path, tenants: &[&str]) -> String {
+pub fn section(tpm: &SoftwareTpm, label: &str, profile: &Path, tenants: &[&str]) -> String {
     let environment: Vec<_> = tpm
         .environment()
         .into_iter()
         .map(|(name, value)| format!("{name} = \"{value}\""))
         .collect();
     format!(
-        "[[token]]\nlabel = \"{LABEL}\"\nmodule = \"{}\"\nprofile = \"{}\"\n\
+        "[[token]]\nlabel = \"{label}\"\nmodule = \"{}\"\nprofile = \"{}\"\n\
          pin_file = \"{}\"\ntenants = {tenants:?}\n\
          environment = {{ {}, TSS2_LOG = \"all+NONE\" }}\n",
         tpm.module(),
@@ -46,7 +46,7 @@ fn a_module_that_nobody_here_wrote_signs_end_to_end() {
     };
     secret(&tpm.dir().join("pin"), PIN);
     let profile = tpm.profile().expect("profile");
-    configure(&stack, &section(&tpm, &profile, &["tpm"]));
+    configure(&stack, &section(&tpm, LABEL, &profile, &["tpm"]));
     stack.start_ca(&[]);
     wait_for(&stack, "up", 1);
     let admin = stack.tenant("tpm");

@@ -205,6 +205,9 @@ fn facts(f: &Facts) -> Vec<(String, String)> {
             SerialScope::Batch => format!("{} (of a production batch)", s.value),
         }),
     );
+    if let Some(identifier) = &f.permanent_identifier {
+        add("identifier", Some(identifier.clone()));
+    }
     add("firmware", f.firmware.clone());
     add(
         "certified",

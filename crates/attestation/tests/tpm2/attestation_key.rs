@@ -2,7 +2,8 @@
 
 use super::common::{Ask, accepted, refused_by, undecided_by};
 use super::{ak_certificate, ask, ca_certificate, extension};
-use countersign_attestation::result::{Known, Outcome};
+use countersign_attestation::register::DeviceName;
+use countersign_attestation::result::{Facts, Known, Outcome};
 use countersign_testkit_evidence::cert::{Certificate, cn};
 use countersign_testkit_evidence::tpm2::{EK_USAGE, RESTRICTED, SIGN_ONLY, Tpm2, tpm_names};
 use countersign_testkit_evidence::{Key, Kind, der, hostile};
@@ -107,6 +108,61 @@ fn a_look_alike_by_a_key_inside_the_device_is_refused() {
     let r = Ask::key(forged.key.spki(), t.root()).about(&files);
     refused_by(&r, "tpm-ak-chain");
     assert_eq!(r.facts.genuine, Known::Unknown);
+}
+
+/// RFC 4043: the CA of the attestation key says which TPM it challenged.
+#[test]
+fn the_permanent_identifier_is_read_where_it_is_plain() {
+    const KIND: &str = "1.3.6.1.5.5.7.8.3";
+    let t = Tpm2::default();
+    let other = |kind: &str, value: Vec<u8>| {
+        der::context(0, &[der::oid(kind), der::context(0, &value)].concat())
+    };
+    let named = |names: &[Vec<u8>]| {
+        let tpm = tpm_names(&t.manufacturer, &t.model, &t.version);
+        // The directoryName, out of its SEQUENCE.
+        let directory = tpm[2..].to_vec();
+        let mut c = t.ak_certificate();
+        extension(
+            &mut c,
+            "2.5.29.17",
+            der::seq(&[&[directory], names].concat()),
+        );
+        let mut files = t.files();
+        files[3] = c.sign(&t.ca_key);
+        let r = ask(&t).about(&files);
+        accepted(&r);
+        r.facts
+    };
+    let id = |text: &str| other(KIND, der::seq(&[der::utf8(text)]));
+    let facts = named(&[id("urn:ek:sha256:AAAA")]);
+    assert_eq!(
+        facts.permanent_identifier.as_deref(),
+        Some("urn:ek:sha256:AAAA")
+    );
+    // A register goes by it: another attestation key of the same TPM is the same device.
+    let hash = |f: &Facts| DeviceName::of(f).map(|n| n.keyed_hash(&[7; 32]));
+    let mut another = facts.clone();
+    another.device_key = Some("ab".repeat(32));
+    assert_eq!(hash(&facts), hash(&another));
+    another.permanent_identifier = None;
+    assert_ne!(hash(&facts), hash(&another));
+    // What is ambiguous or odd names nothing.
+    for odd in [
+        vec![],
+        vec![id("one"), id("two")],
+        vec![id("")],
+        vec![id(&"x".repeat(257))],
+        vec![other(KIND, der::utf8("bare"))],
+        vec![other(KIND, der::seq(&[der::utf8("with"), der::oid(KIND)]))],
+        vec![other(KIND, der::seq(&[]))],
+        vec![other(
+            "1.3.6.1.5.5.7.8.4",
+            der::seq(&[der::utf8("hardware")]),
+        )],
+    ] {
+        assert_eq!(named(&odd).permanent_identifier, None, "{odd:02x?}");
+    }
 }
 
 #[test]

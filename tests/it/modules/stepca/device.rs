@@ -5,6 +5,7 @@ use super::super::tpm2::section;
 use super::super::{audit, configure, sign_and_verify_under, wait_for};
 use super::start;
 use crate::support::{Stack, text};
+use countersign_testkit::tpm::LABEL;
 
 #[test]
 fn a_ca_that_nobody_here_wrote_believes_the_tpm() {
@@ -17,7 +18,7 @@ fn a_ca_that_nobody_here_wrote_believes_the_tpm() {
     };
     eprintln!("the token's profile takes a software TPM for a chip: assurance none, for this test");
     let profile = tpm.profile_of_a_chip().expect("profile");
-    configure(&stack, &section(&tpm, &profile, &["proved"]));
+    configure(&stack, &section(&tpm, LABEL, &profile, &["proved"]));
     let (strict, attestation_ca) = start_strict_ca(&mut stack, &tpm);
     let roots = std::fs::read_to_string(&attestation_ca).expect("attestation CA");
     let Some(step) = start(&stack, &roots) else {

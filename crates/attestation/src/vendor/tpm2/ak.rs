@@ -17,6 +17,10 @@ const ANY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.37.0");
 const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const AAGUID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.45724.1.1.4");
 const MANUFACTURER: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.1");
+/// id-on-permanentIdentifier.
+const PERMANENT_IDENTIFIER: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.8.3");
+/// Longest identifier that is read.
+const MAX_IDENTIFIER: usize = 256;
 const MODEL: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.2");
 const VERSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.2.3");
 
@@ -108,6 +112,36 @@ pub fn device(certificate: &Certificate) -> Result<Device, String> {
         model: get(MODEL, "TPM model")?,
         version: get(VERSION, "TPM version")?,
     })
+}
+
+/// The device's permanent identifier in an AK certificate's subjectAltName (RFC 4043 §2), if there is
+/// one, readable and without an assigner: what is odd or ambiguous names nothing.
+#[must_use]
+pub fn permanent_identifier(certificate: &Certificate) -> Option<String> {
+    const F: &str = "permanentIdentifier";
+    let value = certificate.extension(SUBJECT_ALT_NAME)?;
+    let names = expect(value, tag::SEQUENCE, F)
+        .ok()?
+        .walk()
+        .all(16, F)
+        .ok()?;
+    let mut found = names.iter().filter_map(|name| {
+        // otherName [0] { type-id, [0] EXPLICIT value }, RFC 5280 §4.2.1.6.
+        let mut other = (name.tag() == tag::context(0)).then(|| name.walk())?;
+        let kind = other.next(F).ok()?;
+        (kind.tag() == tag::OID && kind.content() == PERMANENT_IDENTIFIER.as_bytes())
+            .then_some(other)
+    });
+    let (Some(mut one), None) = (found.next(), found.next()) else {
+        return None;
+    };
+    let explicit = one.next(F).ok()?;
+    one.finish(F).ok()?;
+    let inner = expect(explicit.content(), tag::SEQUENCE, F).ok()?;
+    let mut inner = inner.walk();
+    let text = inner.optional(tag::UTF8_STRING, F).ok()??.text(F).ok()?;
+    inner.finish(F).ok()?;
+    (1..=MAX_IDENTIFIER).contains(&text.len()).then_some(text)
 }
 
 /// Whether a certificate may be an attestation key's (TCG EK Credential Profile §3.2; WebAuthn

@@ -183,6 +183,7 @@ impl<'c> Appraisal<'_, 'c> {
         if check.outcome == Outcome::Pass {
             self.out.facts.chain = chain.names();
             self.out.facts.root = chain.anchor().map(crate::anchors::Anchor::describe);
+            self.out.facts.permanent_identifier = ak::permanent_identifier(leaf);
             self.out.facts.attestation_key_certificate =
                 Some(hex::encode(crate::signature::Hash::Sha256.of(leaf.der())));
         }
