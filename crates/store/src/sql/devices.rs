@@ -1,7 +1,7 @@
 //! The device register.
 
 super::statements! {
-    /// The row's lock makes two tenants at one moment one after the other: the second is told apart
+    /// Nobody's row: it names a device and no tenant, both as keyed hashes. Its lock makes two tenants at one moment one after the other: the second is told apart
     /// from the first.
     SEE_DEVICE = "INSERT INTO devices (device, first, shared) VALUES ($1, $2, NULL) \
         ON CONFLICT (device) DO UPDATE SET shared = $3 \
@@ -10,6 +10,7 @@ super::statements! {
         ON CONFLICT (tenant_id, key_id, device) DO NOTHING";
     DEVICES_OF = "SELECT s.device, d.shared FROM device_sightings s \
         JOIN devices d ON d.device = s.device WHERE s.tenant_id = $1 AND s.key_id = $2 ORDER BY s.device";
+    /// Nobody's rows: the operator's list.
     SHARED_DEVICES = "SELECT device, shared FROM devices WHERE shared IS NOT NULL AND device > $1 \
         ORDER BY device LIMIT $2";
     /// Crosses tenants: the operator's list.

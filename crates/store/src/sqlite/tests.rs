@@ -462,6 +462,9 @@ fn each_statement_names_its_columns_and_its_tenant() {
         "UNLISTED",
         "ENDING",
         "ORDERS_DUE",
+        "SEE_DEVICE",
+        "SHARED_DEVICES",
+        "KEYS_IN_DEVICE",
     ];
     for (name, text, _) in statements() {
         assert!(!text.contains('*'), "{name}");
