@@ -9,6 +9,7 @@
 //! ```
 
 use super::evidence::Kept;
+use super::ordering::replaced;
 use crate::actor::Actor;
 use crate::caller::Caller;
 use crate::{Service, SigningError};
@@ -17,7 +18,7 @@ use countersign_core::ports::ca::{CaError, CertificateAuthority, NewOrder, Opene
 use countersign_core::ports::evidence::{DeviceEvidence, DeviceIdentity};
 use countersign_core::ports::hsm::HsmError;
 use countersign_core::ports::rows::{EvidenceFile, KeyRow, TenantRow};
-use countersign_core::{OrderId, RequestId, TenantId};
+use countersign_core::{KeyId, OrderId, RequestId, TenantId};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
@@ -68,6 +69,43 @@ impl Service {
             Ok(device) => Ok(Some(device)),
             Err(HsmError::NoEvidence(_)) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The device could not speak: it has no room (a TPM without a resource manager after its module made a
+    /// key), no endorsement certificate, a module that is not known. The evidence that is kept may do; if
+    /// it does not, the device's trouble is what stands in the way.
+    pub(super) async fn without_device(
+        &self,
+        caller: &Caller,
+        tenant: &TenantRow,
+        key: KeyId,
+        rid: &RequestId,
+        trouble: SigningError,
+    ) -> Result<KeyRow, SigningError> {
+        if !matches!(trouble, SigningError::Busy | SigningError::TokenRefuses(_)) {
+            return Err(trouble);
+        }
+        tracing::warn!(%key, %trouble, "the token's device does not speak for itself");
+        match self.appraised_key(caller, tenant, key, rid).await {
+            Err(SigningError::Appraisal { .. }) => Err(trouble),
+            done => done,
+        }
+    }
+
+    /// Whether what the device certified for an order is still the key's evidence.
+    pub(super) async fn still_kept(
+        &self,
+        tenant: &TenantRow,
+        key: KeyId,
+        made: &Certified,
+    ) -> Result<(), SigningError> {
+        let kept = self.store().evidence(tenant.id, key).await?;
+        let ours = |f: &EvidenceFile| f.sha256 == made.sha256;
+        if kept.is_some_and(|row| row.files.iter().any(ours)) {
+            Ok(())
+        } else {
+            Err(replaced())
         }
     }
 
@@ -148,16 +186,34 @@ impl Service {
                     subscriber: at.tenant.name.as_str(),
                     device: Some(device),
                 };
-                let opened = ca.open(new).await?;
+                let opened = ca.open(new).await.map_err(|e| named(at, e))?;
                 (ca, opened.reference)
             }
         };
         let challenge = match ca.identify(&reference, device).await {
             Ok(challenge) => challenge,
             Err(CaError::NoDeviceSteps) => return Ok(None),
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(named(at, e).into()),
         };
         let secret = self.hsm().answer_challenge(at.tenant.id, challenge).await?;
-        Ok(Some(ca.answer(&reference, &secret).await?))
+        let chain = ca.answer(&reference, &secret).await;
+        Ok(Some(chain.map_err(|e| named(at, e))?))
+    }
+}
+
+/// Who said it, where another CA than the order's did.
+fn named(at: &Opened<'_>, error: CaError) -> CaError {
+    let Some(name) = at.ca.attestation_ca() else {
+        return error;
+    };
+    let by = |what: String| format!("{name}, which certifies attestation keys: {what}");
+    match error {
+        CaError::Unavailable(what) => CaError::Unavailable(by(what)),
+        CaError::Protocol(what) => CaError::Protocol(by(what)),
+        CaError::Refused { detail, reasons } => CaError::Refused {
+            detail: by(detail),
+            reasons,
+        },
+        CaError::NoDeviceSteps => error,
     }
 }

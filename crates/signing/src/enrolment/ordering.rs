@@ -2,6 +2,7 @@
 //! over, and followed until the certificate is there.
 
 use super::device::{DeviceFailure, Opened};
+use super::waiting::FIRST;
 use super::{Destination, software_allowed};
 use crate::actor::Actor;
 use crate::caller::Caller;
@@ -32,26 +33,24 @@ impl Service {
         let tenant = self.admin(caller, name, rid).await?;
         let connector = self.connector(ca)?;
         let mut row = self.enrollable_key(&tenant, key).await?;
+        let by_kept_evidence = |trouble| self.without_device(caller, &tenant, key, rid, trouble);
         let device = match self.device(tenant.id).await {
-            Ok(device) => device,
-            // A TPM without a resource manager has no room after its module made a key. The evidence that
-            // is kept may do; if it does not, the token's trouble is what stands in the way.
-            Err(busy @ SigningError::Busy) => {
-                tracing::warn!(%key, "the token's device has no room to speak for itself");
-                match self.appraised_key(caller, &tenant, key, rid).await {
-                    Ok(_) => None,
-                    Err(SigningError::Appraisal { .. }) => return Err(busy),
-                    Err(e) => return Err(e),
+            Ok(Some(device)) => {
+                if let Err(e) = software_allowed(&row, &tenant) {
+                    self.log_appraisal(caller, &row, "software-key-policy", rid);
+                    return Err(e);
                 }
+                Some(device)
             }
-            Err(e) => return Err(e),
+            Ok(None) => {
+                row = self.appraised_key(caller, &tenant, key, rid).await?;
+                None
+            }
+            Err(e) => {
+                row = by_kept_evidence(e).await?;
+                None
+            }
         };
-        if device.is_none() {
-            row = self.appraised_key(caller, &tenant, key, rid).await?;
-        } else if let Err(e) = software_allowed(&row, &tenant) {
-            self.log_appraisal(caller, &row, "software-key-policy", rid);
-            return Err(e);
-        }
         if row.facts.software && !connector.takes_software_keys() {
             self.log_appraisal(caller, &row, "software-key", rid);
             return Err(SigningError::Appraisal {
@@ -99,15 +98,22 @@ impl Service {
                     order: order.id,
                     opened: &opened,
                 };
-                let made = match self.device_evidence(&at, device).await {
-                    Ok(made) => made,
+                match self.device_evidence(&at, device).await {
+                    Ok(made) => {
+                        if let Some(made) = &made {
+                            self.still_kept(&tenant, key, made).await?;
+                        }
+                        row = self.appraised_key(caller, &tenant, key, rid).await?;
+                        made
+                    }
                     Err(DeviceFailure::Ca(e)) => {
                         return Err(self.failed(actor, &mut order, e).await);
                     }
-                    Err(DeviceFailure::Ours(e)) => return Err(e),
-                };
-                row = self.appraised_key(caller, &tenant, key, rid).await?;
-                made
+                    Err(DeviceFailure::Ours(e)) => {
+                        row = by_kept_evidence(e).await?;
+                        None
+                    }
+                }
             }
         };
         if let Some(common_name) = opened.common_name {
@@ -122,13 +128,8 @@ impl Service {
             .make_request(caller, &tenant, &row, &subject, &to, rid)
             .await?;
         if let Some(certified) = certified {
-            // Two orders of one key at once: the evidence of the later one took the place of ours.
             if !made.evidence.contains(&HexHash(certified.sha256)) {
-                return Err(SigningError::Conflict {
-                    what:
-                        "evidence of this key was added while it was being ordered for; order again"
-                            .into(),
-                });
+                return Err(replaced());
             }
             made.request.device = Some(certified.evidence);
         }
@@ -136,7 +137,11 @@ impl Service {
             .await?;
         let step = match connector.submit(&opened.reference, &made.request).await {
             Ok(s) => s,
-            Err(e) => return Err(self.failed(actor, &mut order, e).await),
+            Err(e) => {
+                // Nobody hands it over any more: whoever comes first asks how it stands.
+                order.next_poll = Some(self.clock().now().plus(FIRST));
+                return Err(self.failed(actor, &mut order, e).await);
+            }
         };
         match step {
             // Asked after in the background from here on, whoever waits or does not.
@@ -162,5 +167,12 @@ impl Service {
             .find(|c| c.name() == name)
             .cloned()
             .ok_or_else(|| SigningError::invalid("ca", "no connector of that name is configured"))
+    }
+}
+
+/// Two orders of one key at once: the evidence of the later one took the place of ours.
+pub(super) fn replaced() -> SigningError {
+    SigningError::Conflict {
+        what: "evidence of this key was added while it was being ordered for; order again".into(),
     }
 }

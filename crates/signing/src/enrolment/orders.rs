@@ -1,7 +1,7 @@
 //! What all orders share: exported for a CA without connector, or placed at one with (`ordering`), they
 //! end in the same check of the certificate that comes back.
 
-use super::waiting::FIRST;
+use super::waiting::CLAIM;
 use super::{Destination, ExportedRequest, MadeRequest, software_allowed};
 use crate::actor::Actor;
 use crate::caller::Caller;
@@ -266,7 +266,8 @@ impl Service {
         order.statement = Some(request.statement.clone());
         order.state = state;
         order.updated = self.clock().now();
-        order.next_poll = (state == OrderState::Submitted).then(|| order.updated.plus(FIRST));
+        // Nobody else asks while it is being handed over.
+        order.next_poll = (state == OrderState::Submitted).then(|| order.updated.plus(CLAIM));
         let leaf = CertificateRequested {
             key: order.key.to_string(),
             order: order.id.to_string(),
@@ -293,6 +294,13 @@ impl Service {
         order: &mut OrderRow,
         error: CaError,
     ) -> SigningError {
+        // Several may ask after one order: who comes late with a failure takes nothing back.
+        if let Ok(Some(stored)) = self.store().order(order.tenant, order.id).await
+            && stored.state == OrderState::Installed
+        {
+            *order = stored;
+            return error.into();
+        }
         order.updated = self.clock().now();
         order.problem = Some(cut(&error.to_string()));
         if let CaError::Refused { reasons, .. } = &error {

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 /// Orders asked after at once.
 const AT_ONCE: u32 = 8;
 /// How long a claim on an order lasts: longer than a CA may take to answer.
-const CLAIM: Duration = Duration::from_secs(120);
-/// How soon after it was handed over an order is asked after, should nobody have heard by then.
+pub(super) const CLAIM: Duration = Duration::from_secs(120);
+/// How soon an order is asked after that could not be handed over.
 pub(super) const FIRST: Duration = Duration::from_secs(5);
 /// Longest a CA may make us wait before it is asked again.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);

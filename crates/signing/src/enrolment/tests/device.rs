@@ -103,16 +103,25 @@ async fn a_ca_may_have_another_certify_the_attestation_key() {
 }
 
 #[tokio::test]
-async fn a_device_without_room_is_no_obstacle_where_kept_evidence_does() {
-    let scene = speaking(&roots()).await;
-    let (key, pair) = scene.key().await;
-    *scene.token.speaks.lock().unwrap() = Speaks::Busy;
-    let busy = scene.order(key).await.unwrap_err();
-    assert!(matches!(busy, SigningError::Busy), "{busy:?}");
-    assert_eq!(scene.ca.opened.load(Ordering::SeqCst), 0);
-    let files = by_hand(pair);
-    scene.add(key, &files, None).await.unwrap();
-    assert!(scene.order(key).await.unwrap().device.is_none());
+async fn a_device_that_cannot_speak_is_no_obstacle_where_kept_evidence_does() {
+    for (speaks, opened) in [
+        (Speaks::Busy, 0),
+        (Speaks::Nameless, 0),
+        (Speaks::BusyLater, 1),
+    ] {
+        let scene = speaking(&roots()).await;
+        let (key, pair) = scene.key().await;
+        *scene.token.speaks.lock().unwrap() = speaks;
+        // Its trouble is told, not that there is no evidence.
+        match scene.order(key).await.unwrap_err() {
+            SigningError::Busy if speaks != Speaks::Nameless => {}
+            SigningError::TokenRefuses(e) if e.contains("none") => {}
+            other => panic!("{speaks:?}: {other:?}"),
+        }
+        assert_eq!(scene.ca.opened.load(Ordering::SeqCst), opened, "{speaks:?}");
+        scene.add(key, &by_hand(pair), None).await.unwrap();
+        assert!(scene.order(key).await.unwrap().device.is_none());
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,10 @@ pub enum Speaks {
     Never,
     /// It has no room at the moment.
     Busy,
+    /// It says who it is, and has no room for more.
+    BusyLater,
+    /// It has no endorsement certificate.
+    Nameless,
     /// It does.
     Tpm,
 }
@@ -145,7 +149,11 @@ impl Hsm for Token {
         match *self.speaks.lock().unwrap() {
             Speaks::Never => Err(no_adapter()),
             Speaks::Busy => Err(HsmError::Busy),
-            Speaks::Tpm => Ok(DeviceIdentity {
+            Speaks::Nameless => Err(HsmError::Refused {
+                code: "evidence-no-endorsement-certificate".into(),
+                detail: "none".into(),
+            }),
+            Speaks::Tpm | Speaks::BusyLater => Ok(DeviceIdentity {
                 endorsement: vec![b"endorsement".to_vec()],
                 attestation_key: Tpm2::default().ak_public(),
             }),
@@ -167,6 +175,9 @@ impl Hsm for Token {
         key: KeyId,
         nonce: Vec<u8>,
     ) -> Result<KeyCertification, HsmError> {
+        if *self.speaks.lock().unwrap() == Speaks::BusyLater {
+            return Err(HsmError::Busy);
+        }
         let key = self.keys.lock().unwrap().get(&key).cloned();
         let tpm = Tpm2 {
             key: key.ok_or(HsmError::NoSuchKey)?,
