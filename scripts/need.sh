@@ -66,6 +66,10 @@ if [ "$what" = test ] || [ "$what" = demo ]; then
         done
         [ -n "$(ls /usr/lib/*/libtss2-tcti-tabrmd.so* /usr/lib64/libtss2-tcti-tabrmd.so* 2>/dev/null)" ] || wanted+=(libtss2-tcti-tabrmd0)
     fi
+    if [ -e /dev/tpm0 ] && ! PATH=$PATH:/usr/sbin command -v tpm2-abrmd >/dev/null 2>&1; then
+        echo "NOTICE: this machine has a TPM, so tpm2-abrmd is not installed from here; what needs it beside a software TPM" >&2
+        echo "        (a key whose origin is proved) will be SKIPPED." >&2
+    fi
     # The worker's TPM adapter links libtss2 (scripts/test-features.sh).
     command -v pkg-config >/dev/null 2>&1 || wanted+=(pkg-config)
     pkg-config --exists tss2-esys tss2-sys tss2-mu tss2-tctildr 2>/dev/null || wanted+=(libtss2-dev)

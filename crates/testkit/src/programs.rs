@@ -43,6 +43,26 @@ pub fn find_program(name: &str, package: &str) -> Result<PathBuf> {
     }
 }
 
+/// A port that is free, as the next one is. Below the range that the kernel takes ports for connections from
+/// (ip_local_port_range begins at 32768), so that they are still free in a moment.
+///
+/// # Errors
+/// [`Error::Tool`] if there are none.
+pub fn two_free_ports() -> Result<u16> {
+    let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    for _ in 0..1000 {
+        let [high, low, ..] = *uuid::Uuid::new_v4().as_bytes();
+        let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;
+        if free(port) && free(port.saturating_add(1)) {
+            return Ok(port);
+        }
+    }
+    Err(Error::Tool {
+        tool: "the kernel".to_owned(),
+        message: "no two free ports".to_owned(),
+    })
+}
+
 /// A program that printed one JSON line on standard output when it was ready. Killed on drop.
 #[derive(Debug)]
 pub struct ReadyProgram {

@@ -2,7 +2,7 @@
 //! run the code that is meant for a chip. Its assurance is none.
 
 use crate::error::{Error, Result, at, at_path};
-use crate::programs::wait_until;
+use crate::programs::{two_free_ports, wait_until};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -94,23 +94,7 @@ impl SoftwareTpm {
             std::fs::create_dir(dir.join(sub)).map_err(at_path(dir))?;
         }
         manufacture(dir)?;
-        let port = two_free_ports()?;
-        let swtpm = Command::new("swtpm")
-            .args(["socket", "--tpm2", "--tpmstate"])
-            .arg(format!("dir={}", dir.join("state").display()))
-            .arg("--server")
-            .arg(format!("type=tcp,bindaddr=127.0.0.1,port={port}"))
-            .arg("--ctrl")
-            .arg(format!(
-                "type=tcp,bindaddr=127.0.0.1,port={}",
-                port.saturating_add(1)
-            ))
-            .args(["--flags", "not-need-init,startup-clear"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(at_path(Path::new("swtpm")))?;
+        let (swtpm, port) = listening(dir, log)?;
         let tpm = Self {
             dir: dir.to_path_buf(),
             port,
@@ -118,11 +102,6 @@ impl SoftwareTpm {
             bus: None,
             running: vec![swtpm],
         };
-        wait_until("swtpm", Duration::from_secs(20), || {
-            tpm.tool("tpm2_flushcontext", &["-t"])
-                .output()
-                .is_ok_and(|out| out.status.success())
-        })?;
         // A wrong PIN, and a swtpm that is killed, count: three of them lock a TPM by default.
         ran(&mut tpm.tool(
             "tpm2_dictionarylockout",
@@ -179,7 +158,7 @@ impl SoftwareTpm {
             .map_err(at_path(Path::new("dbus-daemon")))?;
         self.running.push(daemon);
         let socket = self.dir.join("bus");
-        wait_until("dbus-daemon", Duration::from_secs(20), || socket.exists())?;
+        wait_until("dbus-daemon", Duration::from_secs(60), || socket.exists())?;
         self.flush();
         let manager = Command::new(name("tpm2-abrmd"))
             .args(["--session", "--allow-root", "--tcti"])
@@ -192,7 +171,7 @@ impl SoftwareTpm {
             .map_err(at_path(Path::new("tpm2-abrmd")))?;
         self.running.push(manager);
         self.bus = Some(bus);
-        wait_until("tpm2-abrmd", Duration::from_secs(20), || {
+        wait_until("tpm2-abrmd", Duration::from_secs(60), || {
             self.tool("tpm2_getcap", &["properties-fixed"])
                 .output()
                 .is_ok_and(|out| out.status.success())
@@ -411,21 +390,56 @@ fn ran(command: &mut Command) -> Result<()> {
     })
 }
 
-/// swtpm's control port is the next one.
-fn two_free_ports() -> Result<u16> {
-    for _ in 0..100 {
-        let first =
-            std::net::TcpListener::bind("127.0.0.1:0").map_err(at_path(Path::new("port")))?;
-        let port = first
-            .local_addr()
-            .map_err(at_path(Path::new("port")))?
-            .port();
-        if port < 65_000 && std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return Ok(port);
+/// swtpm on two ports that are its own. What is free now may be taken a moment later: then others.
+fn listening(dir: &Path, log: Stdio) -> Result<(Child, u16)> {
+    let mut log = Some(log);
+    for _ in 0..10 {
+        // Its control port is the next one.
+        let port = two_free_ports()?;
+        let mut swtpm = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--tpmstate"])
+            .arg(format!("dir={}", dir.join("state").display()))
+            .arg("--server")
+            .arg(format!("type=tcp,bindaddr=127.0.0.1,port={port}"))
+            .arg("--ctrl")
+            .arg(format!(
+                "type=tcp,bindaddr=127.0.0.1,port={}",
+                port.saturating_add(1)
+            ))
+            .args(["--flags", "not-need-init,startup-clear"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.take().unwrap_or_else(Stdio::null))
+            .spawn()
+            .map_err(at_path(Path::new("swtpm")))?;
+        let answers = || {
+            let mut flush = Command::new("tpm2_flushcontext");
+            flush.arg("-t").env("TSS2_LOG", "all+NONE");
+            flush.env(
+                "TPM2TOOLS_TCTI",
+                format!("swtpm:host=127.0.0.1,port={port}"),
+            );
+            flush.output().is_ok_and(|out| out.status.success())
+        };
+        let mut ended = false;
+        let up = wait_until("swtpm", Duration::from_secs(60), || {
+            ended = !matches!(swtpm.try_wait(), Ok(None));
+            ended || answers()
+        });
+        // Somebody else's, if ours has ended.
+        if !ended && matches!(swtpm.try_wait(), Ok(None)) {
+            return match up {
+                Ok(()) => Ok((swtpm, port)),
+                Err(e) => {
+                    let _ = swtpm.kill();
+                    let _ = swtpm.wait();
+                    Err(e)
+                }
+            };
         }
     }
     Err(Error::Tool {
         tool: "swtpm".to_owned(),
-        message: "no two free ports".to_owned(),
+        message: "it ends on all ports that were tried".to_owned(),
     })
 }

@@ -2,6 +2,8 @@
 //! test roots that the operator trusts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod ca;
 mod device;
 mod gate;
 mod scene;
+mod token;

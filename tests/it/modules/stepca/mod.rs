@@ -9,11 +9,10 @@ use crate::support::{Stack, signal, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_client::Web;
-use countersign_testkit::programs::wait_until;
+use countersign_testkit::programs::{two_free_ports, wait_until};
 use countersign_testkit_evidence::keys::{Key, Kind};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -67,7 +66,8 @@ impl StepCa {
         let counter = Key::named(Kind::P256, "step-ca's counter");
         // Ports that are free now may be taken a moment later: then others.
         for _ in 0..5 {
-            let [port, plain] = two_free_ports();
+            let port = two_free_ports().expect("ports");
+            let plain = port + 1;
             configure(folder, port, plain, attestation_roots, &counter);
             let child = run(&program, folder, log);
             let mut ca = Self {
@@ -290,11 +290,6 @@ fn documented() -> [Value; 2] {
         .map(|block| serde_json::from_str(block).expect("a block of JSON"))
         .collect();
     blocks.try_into().expect("two blocks of JSON")
-}
-
-fn two_free_ports() -> [u16; 2] {
-    let both = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
-    both.map(|l| l.local_addr().expect("an address").port())
 }
 
 /// Starts it in the stack's folder.

@@ -1,7 +1,8 @@
 //! Evidence that a device makes for one order. The live way is tested in tests/it/modules/proved.rs; here
 //! what cannot be brought about there.
 
-use super::scene::{NONCE, Scene, Speaks, checks, rid, subject};
+use super::scene::{NONCE, Scene, checks, rid, subject};
+use super::token::Speaks;
 use crate::SigningError;
 use countersign_attestation::statement::ServiceStatement;
 use countersign_attestation::{AttestationBundle, ID_AA_ATTESTATION};
