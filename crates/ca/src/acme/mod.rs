@@ -35,7 +35,7 @@ use rustls::pki_types::pem::PemObject as _;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
-use transport::{Transport, refusal, said, watching_the_clock};
+use transport::{Transport, is_not_ready, judged, refusal, said, watching_the_clock};
 
 /// Longest URL of an order.
 const MAX_REFERENCE: usize = 500;
@@ -139,7 +139,7 @@ impl AcmeClient {
                     challenge
                         .send_device_attestation(&payload)
                         .await
-                        .map_err(said)?;
+                        .map_err(judged)?;
                 }
                 ChallengeStatus::Invalid => return Err(why(&challenge)),
                 ChallengeStatus::Processing | ChallengeStatus::Valid => {}
@@ -157,12 +157,18 @@ impl AcmeClient {
         Ok(())
     }
 
-    /// Hands over the CSR if the CA waits for it.
+    /// Hands over the CSR if the CA waits for it. Somebody else may do so at the same moment: who submits,
+    /// who asks in the background, on this node or another, and a person.
     async fn finalize(order: &mut Order, csr: &[u8]) -> Result<(), CaError> {
-        if order.state().status == OrderStatus::Ready && !csr.is_empty() {
-            order.finalize_csr(csr).await.map_err(said)?;
+        if order.state().status != OrderStatus::Ready || csr.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match order.finalize_csr(csr).await {
+            Ok(()) => Ok(()),
+            // It has the CSR already (RFC 8555 §7.4): where the order stands now is the answer.
+            Err(e) if is_not_ready(&e) => order.refresh().await.map(drop).map_err(said),
+            Err(e) => Err(judged(e)),
+        }
     }
 
     /// Where the order stands, as the port says it.

@@ -81,6 +81,9 @@ async fn answer(State(acme): State<Shared>, method: Method, uri: Uri, posted: By
             acme.challenge["status"] = json!("processing");
             body = acme.challenge.clone();
         }
+        "/finalize/1" if acme.order["status"] != "ready" => {
+            (status, body) = (403, problem("orderNotReady"));
+        }
         "/finalize/1" => {
             acme.order["status"] = json!("processing");
             body = acme.order.clone();
@@ -105,6 +108,11 @@ async fn answer(State(acme): State<Shared>, method: Method, uri: Uri, posted: By
     }
     let status = StatusCode::from_u16(status).unwrap();
     (status, headers, body.to_string()).into_response()
+}
+
+/// A problem document of ACME's own types.
+fn problem(kind: &str) -> Value {
+    json!({"type": format!("urn:ietf:params:acme:error:{kind}"), "detail": "so it is"})
 }
 
 async fn scene() -> Scene {
@@ -285,6 +293,42 @@ async fn an_order_of_a_ca_that_takes_days_is_gone_on_with_after_each_restart() {
     );
 }
 
+/// Both see that the order is ready before either hands over the CSR.
+#[tokio::test]
+async fn two_who_ask_at_once_hand_over_one_csr_and_neither_is_refused() {
+    let scene = scene().await;
+    let reference = scene.reference();
+    let (one, other) = (scene.client(), scene.client());
+    assert_eq!(one.poll(&reference, &[]).await, waiting(30));
+    scene.set().order["status"] = json!("ready");
+    let mut orders = [
+        one.order(&reference).await.unwrap(),
+        other.order(&reference).await.unwrap(),
+    ];
+    for order in &mut orders {
+        assert_eq!(AcmeClient::finalize(order, &[9, 9]).await, Ok(()));
+        assert_eq!(order.state().status, OrderStatus::Processing);
+    }
+    assert_eq!(scene.told("/finalize/1").len(), 2);
+    for order in orders {
+        assert_eq!(one.step(order, None).await, waiting(30));
+    }
+    // However they fall.
+    scene.set().order["status"] = json!("ready");
+    let both = tokio::join!(one.poll(&reference, &[9]), other.poll(&reference, &[9]));
+    assert_eq!(both, (waiting(30), waiting(30)));
+
+    // A refusal of the CSR stays one.
+    scene.set().order["status"] = json!("ready");
+    let mut order = one.order(&reference).await.unwrap();
+    scene.set().trouble = Some((403, problem("unauthorized")));
+    let said = AcmeClient::finalize(&mut order, &[9]).await;
+    assert!(matches!(said, Err(CaError::Refused { .. })), "{said:?}");
+    scene.set().trouble = Some((400, problem("userActionRequired")));
+    let said = AcmeClient::finalize(&mut order, &[9]).await;
+    assert!(matches!(said, Err(CaError::Unavailable(_))), "{said:?}");
+}
+
 #[tokio::test]
 async fn the_account_is_a_file_of_its_owner_and_of_one_directory() {
     let scene = scene().await;
@@ -407,6 +451,21 @@ async fn a_refusal_keeps_the_cas_words_and_trouble_is_told_from_nonsense() {
         scene.set().trouble = Some((code, body));
         let said = open().await;
         assert!(matches!(said, Err(CaError::Unavailable(_))), "{said:?}");
+    }
+    // Nor is it of this order what is of the account.
+    for kind in [
+        "badNonce",
+        "accountDoesNotExist",
+        "userActionRequired",
+        "externalAccountRequired",
+        "unauthorized",
+    ] {
+        for code in [400, 403] {
+            scene.set().trouble = Some((code, problem(kind)));
+            let wanted = Err(CaError::Unavailable(format!("{kind}: so it is")));
+            assert_eq!(open().await.map(drop), wanted);
+            assert_eq!(client.poll(&reference, &[9]).await.map(drop), wanted);
+        }
     }
     // What is not understood.
     for (code, body) in [
