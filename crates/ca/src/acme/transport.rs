@@ -94,7 +94,9 @@ impl Transport {
         let asked = headers
             .get(RETRY_AFTER)
             .and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
-        let _ = ASKED_TO_WAIT.try_with(|cell| cell.set(asked));
+        if asked.is_some() {
+            let _ = ASKED_TO_WAIT.try_with(|cell| cell.set(asked));
+        }
         let body = read(response).await?;
         if !status.is_success() {
             judge(status, &body)?;
