@@ -9,6 +9,7 @@ use countersign_core::ports::ca::CaError;
 use instant_acme::{Account, ExternalAccountKey, NewAccount};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -121,6 +122,9 @@ impl Accounts {
             .as_ref()
             .map(|(id, key)| ExternalAccountKey::new(id.clone(), key));
         let directory = transport.directory.to_string();
+        // First of all: an account that cannot be kept would be left behind at the CA at each attempt.
+        let unwritable = |e: std::io::Error| self.broken(&e.to_string());
+        let room = Room::beside(&self.file).map_err(unwritable)?;
         let (account, credentials) = Account::builder_with_http(Box::new(transport.clone()))
             .create(&wanted, directory.clone(), external.as_ref())
             .await
@@ -134,7 +138,7 @@ impl Accounts {
         };
         let json = serde_json::to_vec(&kept).map_err(|e| self.broken(&e.to_string()))?;
         let json = Zeroizing::new(json);
-        if create(&self.file, &json).map_err(|e| self.broken(&e.to_string()))? {
+        if room.keep(&json).map_err(unwritable)? {
             tracing::info!(file = %self.file.display(), account = account.id(), "made an ACME account");
             return Ok(account);
         }
@@ -182,30 +186,49 @@ impl Accounts {
     }
 }
 
-/// Writes a file of mode 0600 whole and durably, unless there is one: `false`.
-fn create(path: &Path, bytes: &[u8]) -> std::io::Result<bool> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Nodes in containers have the same process ids.
-    let temporary = path.with_file_name(format!(".{name}.{}", OrderId::new()));
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-    // Fails where there is one: two nodes make one account file.
-    let linked = written.and_then(|()| std::fs::hard_link(&temporary, path));
-    let _ = std::fs::remove_file(&temporary);
-    match linked {
-        Ok(()) => {
-            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-            std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-            Ok(true)
+/// An empty file of mode 0600 beside the one that is to be; gone again when it is dropped.
+struct Room<'a> {
+    path: &'a Path,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl<'a> Room<'a> {
+    fn beside(path: &'a Path) -> std::io::Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Nodes in containers have the same process ids.
+        let temporary = path.with_file_name(format!(".{name}.{}", OrderId::new()));
+        let mut options = File::options();
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        Ok(Self {
+            path,
+            temporary,
+            file,
+        })
+    }
+
+    /// Writes the file whole and durably, unless there is one: `false`.
+    fn keep(mut self, bytes: &[u8]) -> std::io::Result<bool> {
+        self.file.write_all(bytes)?;
+        self.file.sync_all()?;
+        // Fails where there is one: two nodes make one account file.
+        match std::fs::hard_link(&self.temporary, self.path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(e) => return Err(e),
         }
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(e) => Err(e),
+        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
+        File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
+        Ok(true)
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.temporary);
     }
 }

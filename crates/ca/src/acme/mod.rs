@@ -6,7 +6,7 @@
 //! | `open` | an order for the device's permanent identifier; the nonce is the SHA-256 of the challenge's key authorisation |
 //! | `identify`, `answer` | nothing: ACME has no such step, another CA certifies the attestation key (`attestation_ca`) |
 //! | `submit` | the challenge is answered with what the device certified, the order finalised with the CSR |
-//! | `poll` | the order; the CSR again if the CA has only now judged the evidence; the certificate once it is there |
+//! | `poll` | the order; what `submit` did not come to: the challenge's answer, out of the CSR; the CSR again if the CA has only now judged the evidence; the certificate once it is there |
 //!
 //! The order's URL is its reference. With the account's file and the CSR, which the service keeps, that is
 //! all a later poll needs, after a restart, days later, or on another node. What ACME has no place for, the statement and other evidence, is in the
@@ -21,10 +21,12 @@ pub use account::ExternalAccount;
 use crate::{ConnectorError, MAX_CHAIN, http_client};
 use account::Accounts;
 use async_trait::async_trait;
+use countersign_attestation::vendor::tpm2::certified::{self, Certified};
 use countersign_attestation::vendor::tpm2::identity::identifier_of;
 use countersign_core::ports::ca::{
     CaError, CertificateAuthority, CertificateRequest, NewOrder, OpenedOrder, OrderStep,
 };
+use countersign_core::ports::evidence::{DeviceEvidence, KeyCertification};
 use instant_acme::{
     AuthorizationHandle, AuthorizationStatus, Authorizations, Challenge, ChallengeStatus,
     ChallengeType, DeviceAttestation, Identifier, Order, OrderStatus,
@@ -35,7 +37,7 @@ use rustls::pki_types::pem::PemObject as _;
 use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
-use transport::{Transport, refusal, said, watching_the_clock};
+use transport::{Transport, is_not_ready, judged, refusal, said, watching_the_clock};
 
 /// Longest URL of an order.
 const MAX_REFERENCE: usize = 500;
@@ -126,30 +128,68 @@ impl AcmeClient {
         let evidence = request.device.as_ref().ok_or_else(no_device)?;
         let object = attestation::object(evidence)
             .map_err(|problem| CaError::Protocol(format!("the device's evidence: {problem}")))?;
-        {
+        self.answer_challenge(order, |_| Some(object)).await
+    }
+
+    /// The same for an order that nobody answered for: the service ended, or the CA was away, after the CSR
+    /// was kept and before the challenge was answered. What the device certified is in the CSR.
+    async fn prove_again(&self, order: &mut Order, csr: &[u8]) -> Result<(), CaError> {
+        let name = &self.name;
+        let from_request = |nonce: &[u8]| {
+            let object = certified::in_request(csr, nonce)
+                .map_err(|e| e.to_string())
+                .and_then(|found| attestation::object(&evidence_of(found)));
+            // Whoever submits may be at it this moment, with evidence that the CSR had no place for. If
+            // nobody is, the CA lets the order expire.
+            object
+                .inspect_err(|problem| {
+                    tracing::warn!(ca = %name, %problem, "an ACME order's challenge cannot be answered from its request");
+                })
+                .ok()
+        };
+        self.answer_challenge(order, from_request).await
+    }
+
+    /// Answers with the attestation object for the challenge's nonce, if there is one.
+    async fn answer_challenge(
+        &self,
+        order: &mut Order,
+        object: impl FnOnce(&[u8]) -> Option<Vec<u8>> + Send,
+    ) -> Result<(), CaError> {
+        let refused = {
             let mut all = one_authorization(order)?;
             let mut authorization = first(&mut all).await?;
             let mut challenge = device_challenge(&mut authorization)?;
             match challenge.status {
                 ChallengeStatus::Pending => {
+                    let nonce = challenge.key_authorization().digest();
+                    let Some(object) = object(nonce.as_ref()) else {
+                        return Ok(());
+                    };
                     let payload = DeviceAttestation {
                         att_obj: Cow::Borrowed(&object),
                     };
-                    // A refusal is final: a challenge takes one answer (RFC 8555 §7.1.6).
-                    challenge
-                        .send_device_attestation(&payload)
-                        .await
-                        .map_err(said)?;
+                    let sent = challenge.send_device_attestation(&payload).await;
+                    sent.map_err(judged).err()
                 }
                 ChallengeStatus::Invalid => return Err(why(&challenge)),
-                ChallengeStatus::Processing | ChallengeStatus::Valid => {}
+                ChallengeStatus::Processing | ChallengeStatus::Valid => return Ok(()),
             }
-        }
+        };
         for n in 0..ASKED {
             if n > 0 {
                 tokio::time::sleep(APART).await;
             }
-            if order.refresh().await.map_err(said)?.status != OrderStatus::Pending {
+            let status = order.refresh().await.map_err(said)?.status;
+            // A challenge takes one answer (RFC 8555 §7.1.6): refused, it is final, unless somebody else's
+            // was first and the CA has taken that one.
+            if let Some(refused) = &refused
+                && (status == OrderStatus::Invalid
+                    || status == OrderStatus::Pending && !challenge_taken(order).await?)
+            {
+                return Err(refused.clone());
+            }
+            if status != OrderStatus::Pending {
                 return Ok(());
             }
         }
@@ -157,12 +197,18 @@ impl AcmeClient {
         Ok(())
     }
 
-    /// Hands over the CSR if the CA waits for it.
+    /// Hands over the CSR if the CA waits for it. Somebody else may do so at the same moment: who submits,
+    /// who asks in the background, on this node or another, and a person.
     async fn finalize(order: &mut Order, csr: &[u8]) -> Result<(), CaError> {
-        if order.state().status == OrderStatus::Ready && !csr.is_empty() {
-            order.finalize_csr(csr).await.map_err(said)?;
+        if order.state().status != OrderStatus::Ready || csr.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        match order.finalize_csr(csr).await {
+            Ok(()) => Ok(()),
+            // It has the CSR already (RFC 8555 §7.4): where the order stands now is the answer.
+            Err(e) if is_not_ready(&e) => order.refresh().await.map(drop).map_err(said),
+            Err(e) => Err(judged(e)),
+        }
     }
 
     /// Where the order stands, as the port says it.
@@ -269,11 +315,25 @@ impl CertificateAuthority for AcmeClient {
     async fn poll(&self, reference: &str, csr: &[u8]) -> Result<OrderStep, CaError> {
         let asked_after = async {
             let mut order = self.order(reference).await?;
+            if order.state().status == OrderStatus::Pending && !csr.is_empty() {
+                self.prove_again(&mut order, csr).await?;
+            }
             Self::finalize(&mut order, csr).await?;
             Ok(order)
         };
         let (order, asked) = watching_the_clock(asked_after).await;
         self.step(order?, asked).await
+    }
+}
+
+fn evidence_of(found: Certified) -> DeviceEvidence {
+    DeviceEvidence {
+        certification: KeyCertification {
+            attest: found.attest,
+            signature: found.signature,
+            public: found.public,
+        },
+        chain: found.chain,
     }
 }
 
@@ -321,6 +381,17 @@ async fn challenge_failed(order: &mut Order) -> Result<bool, CaError> {
     let authorization = first(&mut all).await?;
     let mut challenges = authorization.challenges.iter();
     Ok(challenges.any(|c| c.status == ChallengeStatus::Invalid))
+}
+
+/// Whether the CA has an answer to the order's challenge, and has not refused it.
+async fn challenge_taken(order: &mut Order) -> Result<bool, CaError> {
+    let mut all = one_authorization(order)?;
+    let mut authorization = first(&mut all).await?;
+    let challenge = device_challenge(&mut authorization)?;
+    Ok(matches!(
+        challenge.status,
+        ChallengeStatus::Processing | ChallengeStatus::Valid
+    ))
 }
 
 /// The reason stands in the order, or in the challenge that failed.

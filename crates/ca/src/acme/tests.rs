@@ -11,6 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use countersign_core::OrderId;
 use countersign_core::ports::evidence::{DeviceEvidence, DeviceIdentity, KeyCertification};
+use countersign_testkit_evidence::cert::{self, attestation_attribute};
+use countersign_testkit_evidence::tpm2::Tpm2;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -28,6 +30,9 @@ struct Acme {
     /// Answers to every POST but that for the account, where it is not to do its work.
     trouble: Option<(u16, Value)>,
     location: Option<String>,
+    /// No answer to the challenge is taken.
+    malformed: bool,
+    no_account: bool,
     seen: Vec<(String, Value)>,
 }
 
@@ -59,6 +64,9 @@ async fn answer(State(acme): State<Shared>, method: Method, uri: Uri, posted: By
         "/directory" => {
             body = json!({"newNonce": at("/nonce"), "newAccount": at("/account"), "newOrder": at("/order")});
         }
+        "/account" if acme.no_account => {
+            (status, body) = (403, problem("externalAccountRequired"));
+        }
         "/account" => (status, location) = (201, Some(at("/account/1"))),
         "/nonce" => {}
         _ if acme.trouble.is_some() => {
@@ -77,9 +85,15 @@ async fn answer(State(acme): State<Shared>, method: Method, uri: Uri, posted: By
                 "challenges": [acme.challenge],
             });
         }
+        "/challenge/1" if acme.malformed || acme.challenge["status"] != "pending" => {
+            (status, body) = (400, problem("malformed"));
+        }
         "/challenge/1" => {
             acme.challenge["status"] = json!("processing");
             body = acme.challenge.clone();
+        }
+        "/finalize/1" if acme.order["status"] != "ready" => {
+            (status, body) = (403, problem("orderNotReady"));
         }
         "/finalize/1" => {
             acme.order["status"] = json!("processing");
@@ -107,6 +121,11 @@ async fn answer(State(acme): State<Shared>, method: Method, uri: Uri, posted: By
     (status, headers, body.to_string()).into_response()
 }
 
+/// A problem document of ACME's own types.
+fn problem(kind: &str) -> Value {
+    json!({"type": format!("urn:ietf:params:acme:error:{kind}"), "detail": "so it is"})
+}
+
 async fn scene() -> Scene {
     let acme = Arc::new(Mutex::new(Acme {
         base: String::new(),
@@ -117,6 +136,8 @@ async fn scene() -> Scene {
         retry_after: "",
         trouble: None,
         location: None,
+        malformed: false,
+        no_account: false,
         seen: Vec::new(),
     }));
     let app = Router::new().fallback(answer).with_state(Arc::clone(&acme));
@@ -285,6 +306,124 @@ async fn an_order_of_a_ca_that_takes_days_is_gone_on_with_after_each_restart() {
     );
 }
 
+/// A request as the service makes it: what the TPM certified stands in its attestation attribute.
+fn csr_of(nonce: &[u8]) -> Vec<u8> {
+    let tpm = Tpm2 {
+        extra_data: nonce.to_vec(),
+        ..Tpm2::default()
+    };
+    let statement = [("2.23.133.20.1", tpm.tcg_statement(false))];
+    let attribute = attestation_attribute(&statement, &tpm.certificates());
+    cert::request("x", &tpm.key, &[attribute])
+}
+
+#[tokio::test]
+async fn a_challenge_that_nobody_answered_is_answered_out_of_the_request() {
+    let scene = scene().await;
+    let device = device();
+    let opened = scene.client().open(new_order(Some(&device))).await.unwrap();
+    // The node died with the request kept. Another order's evidence, or none, answers nothing.
+    let reference = &opened.reference;
+    for csr in [csr_of(b"another order's"), vec![9, 9], Vec::new()] {
+        assert_eq!(scene.client().poll(reference, &csr).await, waiting(30));
+    }
+    assert!(scene.told("/challenge/1").is_empty());
+
+    let csr = csr_of(&opened.nonce);
+    scene.set().retry_after = "7200";
+    for _ in 0..2 {
+        assert_eq!(scene.client().poll(reference, &csr).await, waiting(7200));
+    }
+    let evidence = evidence_of(certified::in_request(&csr, &opened.nonce).unwrap());
+    let object = attestation::object(&evidence).unwrap();
+    assert_eq!(
+        scene.told("/challenge/1"),
+        [json!({"attObj": URL_SAFE_NO_PAD.encode(object)})],
+        "once"
+    );
+    assert!(scene.told("/finalize/1").is_empty());
+    scene.set().order["status"] = json!("ready");
+    assert_eq!(scene.client().poll(reference, &csr).await, waiting(7200));
+    let handed = json!({"csr": URL_SAFE_NO_PAD.encode(&csr)});
+    assert_eq!(scene.told("/finalize/1"), [handed]);
+}
+
+#[tokio::test]
+async fn an_answer_after_somebody_elses_is_no_refusal_unless_that_one_was_refused() {
+    let scene = scene().await;
+    let client = scene.client();
+    for (theirs, order, refused) in [
+        ("processing", "pending", false),
+        ("valid", "ready", false),
+        ("invalid", "pending", true),
+        ("invalid", "invalid", true),
+        ("pending", "pending", true),
+    ] {
+        scene.set().order["status"] = json!("pending");
+        scene.set().challenge["status"] = json!("pending");
+        let mut ours = client.order(&scene.reference()).await.unwrap();
+        let answered = client
+            .answer_challenge(&mut ours, |_| {
+                let mut acme = scene.set();
+                acme.order["status"] = json!(order);
+                acme.challenge["status"] = json!(theirs);
+                if theirs == "pending" {
+                    acme.malformed = true;
+                }
+                Some(vec![1])
+            })
+            .await;
+        scene.set().malformed = false;
+        if refused {
+            let detail = "malformed: so it is".to_owned();
+            let reasons = Vec::new();
+            assert_eq!(
+                answered,
+                Err(CaError::Refused { detail, reasons }),
+                "{theirs}"
+            );
+        } else {
+            assert_eq!(answered, Ok(()), "{theirs}");
+        }
+    }
+}
+
+/// Both see that the order is ready before either hands over the CSR.
+#[tokio::test]
+async fn two_who_ask_at_once_hand_over_one_csr_and_neither_is_refused() {
+    let scene = scene().await;
+    let reference = scene.reference();
+    let (one, other) = (scene.client(), scene.client());
+    assert_eq!(one.poll(&reference, &[]).await, waiting(30));
+    scene.set().order["status"] = json!("ready");
+    let mut orders = [
+        one.order(&reference).await.unwrap(),
+        other.order(&reference).await.unwrap(),
+    ];
+    for order in &mut orders {
+        assert_eq!(AcmeClient::finalize(order, &[9, 9]).await, Ok(()));
+        assert_eq!(order.state().status, OrderStatus::Processing);
+    }
+    assert_eq!(scene.told("/finalize/1").len(), 2);
+    for order in orders {
+        assert_eq!(one.step(order, None).await, waiting(30));
+    }
+    // However they fall.
+    scene.set().order["status"] = json!("ready");
+    let both = tokio::join!(one.poll(&reference, &[9]), other.poll(&reference, &[9]));
+    assert_eq!(both, (waiting(30), waiting(30)));
+
+    // A refusal of the CSR stays one.
+    scene.set().order["status"] = json!("ready");
+    let mut order = one.order(&reference).await.unwrap();
+    scene.set().trouble = Some((403, problem("unauthorized")));
+    let said = AcmeClient::finalize(&mut order, &[9]).await;
+    assert!(matches!(said, Err(CaError::Refused { .. })), "{said:?}");
+    scene.set().trouble = Some((400, problem("userActionRequired")));
+    let said = AcmeClient::finalize(&mut order, &[9]).await;
+    assert!(matches!(said, Err(CaError::Unavailable(_))), "{said:?}");
+}
+
 #[tokio::test]
 async fn the_account_is_a_file_of_its_owner_and_of_one_directory() {
     let scene = scene().await;
@@ -360,6 +499,45 @@ async fn the_account_is_a_file_of_its_owner_and_of_one_directory() {
 }
 
 #[tokio::test]
+async fn no_account_is_made_that_cannot_be_kept() {
+    let scene = scene().await;
+    let folder = scene.dir.path().join("later");
+    let config = || AcmeConfig {
+        account_file: folder.join("account.json"),
+        ..scene.config()
+    };
+    let reference = scene.reference();
+    for _ in 0..2 {
+        let said = AcmeClient::new(config())
+            .unwrap()
+            .poll(&reference, &[])
+            .await;
+        let Err(CaError::Unavailable(text)) = &said else {
+            panic!("{said:?}");
+        };
+        assert!(text.starts_with("account_file: "), "{text}");
+    }
+    assert!(scene.told("/account").is_empty());
+    std::fs::create_dir(&folder).unwrap();
+    // One that the CA refuses leaves nothing behind.
+    scene.set().no_account = true;
+    let said = AcmeClient::new(config())
+        .unwrap()
+        .poll(&reference, &[])
+        .await;
+    let wanted = "externalAccountRequired: so it is".to_owned();
+    assert_eq!(said, Err(CaError::Unavailable(wanted)));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    scene.set().no_account = false;
+    let said = AcmeClient::new(config())
+        .unwrap()
+        .poll(&reference, &[])
+        .await;
+    assert_eq!(said, waiting(30));
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+}
+
+#[tokio::test]
 async fn a_refusal_keeps_the_cas_words_and_trouble_is_told_from_nonsense() {
     let scene = scene().await;
     let reference = scene.reference();
@@ -407,6 +585,21 @@ async fn a_refusal_keeps_the_cas_words_and_trouble_is_told_from_nonsense() {
         scene.set().trouble = Some((code, body));
         let said = open().await;
         assert!(matches!(said, Err(CaError::Unavailable(_))), "{said:?}");
+    }
+    // Nor is it of this order what is of the account.
+    for kind in [
+        "badNonce",
+        "accountDoesNotExist",
+        "userActionRequired",
+        "externalAccountRequired",
+        "unauthorized",
+    ] {
+        for code in [400, 403] {
+            scene.set().trouble = Some((code, problem(kind)));
+            let wanted = Err(CaError::Unavailable(format!("{kind}: so it is")));
+            assert_eq!(open().await.map(drop), wanted);
+            assert_eq!(client.poll(&reference, &[9]).await.map(drop), wanted);
+        }
     }
     // What is not understood.
     for (code, body) in [

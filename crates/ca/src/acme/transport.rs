@@ -94,7 +94,9 @@ impl Transport {
         let asked = headers
             .get(RETRY_AFTER)
             .and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
-        let _ = ASKED_TO_WAIT.try_with(|cell| cell.set(asked));
+        if asked.is_some() {
+            let _ = ASKED_TO_WAIT.try_with(|cell| cell.set(asked));
+        }
         let body = read(response).await?;
         if !status.is_success() {
             judge(status, &body)?;
@@ -126,9 +128,28 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<(), CaError> {
     }
 }
 
-/// The library's error, in the port's words.
+/// What stands for every order of ours as well: nothing is said of this one, and an operator, or the next
+/// attempt, can put it right (RFC 8555 §6.7).
+const OF_THE_ACCOUNT: [&str; 4] = [
+    "badNonce",
+    "accountDoesNotExist",
+    "userActionRequired",
+    "externalAccountRequired",
+];
+
+/// The library's error, in the port's words. Not of what the CA judges: see [`judged`].
 pub(super) fn said(error: Error) -> CaError {
     match error {
+        // A key or an account that may not ask: no word on evidence or request.
+        Error::Api(problem) if short(&problem) == "unauthorized" => passing(&problem),
+        other => judged(other),
+    }
+}
+
+/// The same where evidence or CSR is handed over: "unauthorized" is the CA's judgement there.
+pub(super) fn judged(error: Error) -> CaError {
+    match error {
+        Error::Api(problem) if OF_THE_ACCOUNT.contains(&short(&problem)) => passing(&problem),
         Error::Api(problem) => refusal(&problem),
         Error::Other(inner) => match inner.downcast::<Trouble>() {
             Ok(trouble) => trouble.0,
@@ -138,21 +159,39 @@ pub(super) fn said(error: Error) -> CaError {
     }
 }
 
+/// Whether the CA says that the order is not ready to be finalised (RFC 8555 §7.4).
+pub(super) fn is_not_ready(error: &Error) -> bool {
+    matches!(error, Error::Api(problem) if short(problem) == "orderNotReady")
+}
+
 /// A problem document (RFC 8555 §6.7).
 pub(super) fn refusal(problem: &Problem) -> CaError {
-    let cut = |text: &str| -> String { text.chars().take(MAX_TEXT).collect() };
-    let kind = problem.r#type.as_deref().unwrap_or_default();
-    let short = kind
-        .strip_prefix("urn:ietf:params:acme:error:")
-        .unwrap_or(kind);
-    let detail = problem.detail.as_deref().unwrap_or("no detail");
+    let short = short(problem);
     // Of a problem inside a challenge or an order too: these two may pass.
     if matches!(short, "serverInternal" | "rateLimited") {
-        return CaError::Unavailable(cut(detail));
+        return CaError::Unavailable(cut(words(problem)));
     }
     let reasons = problem.subproblems.iter().take(crate::MAX_REASONS);
     CaError::Refused {
-        detail: cut(&format!("{short}: {detail}")),
+        detail: cut(&format!("{short}: {}", words(problem))),
         reasons: reasons.map(|p| cut(&p.to_string())).collect(),
     }
+}
+
+fn passing(problem: &Problem) -> CaError {
+    CaError::Unavailable(cut(&format!("{}: {}", short(problem), words(problem))))
+}
+
+fn short(problem: &Problem) -> &str {
+    let kind = problem.r#type.as_deref().unwrap_or_default();
+    kind.strip_prefix("urn:ietf:params:acme:error:")
+        .unwrap_or(kind)
+}
+
+fn words(problem: &Problem) -> &str {
+    problem.detail.as_deref().unwrap_or("no detail")
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }

@@ -8,7 +8,7 @@ use countersign_ca::{
 };
 use countersign_core::ports::ca::CertificateAuthority;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -46,7 +46,7 @@ pub struct Ca {
     /// ACME: whom the CA may write to, `mailto:` URIs.
     #[serde(default)]
     pub contact: Vec<String>,
-    /// ACME: the name of another CA here, which certifies attestation keys for this one.
+    /// ACME: the name of another CA here, which certifies attestation keys for this one. Needed.
     #[serde(default)]
     pub attestation_ca: Option<String>,
     /// ACME: the audience that statements name; the URL if left out.
@@ -67,6 +67,12 @@ impl Ca {
             .iter_mut()
             .chain(&mut self.account_file)
             .chain(&mut self.external_account_key_file)
+    }
+
+    /// The account's file as it is compared with others.
+    fn account(&self) -> Option<PathBuf> {
+        let parts = self.account_file.as_ref()?.components();
+        Some(parts.filter(|p| *p != Component::CurDir).collect())
     }
 
     /// The connector. Nothing is connected yet.
@@ -147,6 +153,10 @@ impl Ca {
             CaKind::Acme if self.account_file.is_none() => {
                 Some(("account_file", "a CA of kind = \"acme\" needs one"))
             }
+            CaKind::Acme if self.attestation_ca.is_none() => Some((
+                "attestation_ca",
+                "a CA of kind = \"acme\" needs one: no key can prove itself there without",
+            )),
             CaKind::Acme => {
                 let id = self.external_account_key_id.is_some();
                 let file = self.external_account_key_file.is_some();
@@ -185,6 +195,13 @@ impl Config {
             }
             if let Some((key, problem)) = ca.misfit() {
                 return Err((key, about(problem)));
+            }
+            let mut before = self.cas.iter().take(n).filter_map(Ca::account);
+            if ca.account().is_some_and(|a| before.any(|b| a == b)) {
+                return Err((
+                    "account_file",
+                    about("another CA has this file: each account needs one of its own"),
+                ));
             }
             let certifies = |name: &String| {
                 let mut named = self.cas.iter().filter(|c| c.name == *name);

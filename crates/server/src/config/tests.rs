@@ -245,9 +245,24 @@ fn an_acme_ca_says_where_its_account_is_and_who_certifies_attestation_keys() {
             "names no CA",
         ),
         (
-            acme("account_file = \"a\"\nexternal_account_key_id = \"k\"\n"),
+            acme("account_file = \"a\"\n"),
+            "attestation_ca: CA \"step\"",
+            "needs one",
+        ),
+        (
+            acme(
+                "account_file = \"a\"\nattestation_ca = \"demo\"\nexternal_account_key_id = \"k\"\n",
+            ),
             "external_account_key_id",
             "go together",
+        ),
+        (
+            format!(
+                "{good}\n[[cas]]\nname = \"other\"\nkind = \"acme\"\nurl = \"https://y/directory\"\n\
+                 account_file = \"./step.json\"\nattestation_ca = \"demo\"\n"
+            ),
+            "account_file: CA \"other\"",
+            "another CA has this file",
         ),
         (
             format!("{GOOD}audience = \"x\"\n"),

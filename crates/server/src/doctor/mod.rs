@@ -237,6 +237,7 @@ fn key_files(config: &Config) -> Vec<Check> {
             };
             Check::fail("key-files", e.to_string()).advice(advice)
         })
+        .chain(accounts_to_be(config))
         .collect();
     if wrong.is_empty() {
         vec![Check::ok(
@@ -246,6 +247,30 @@ fn key_files(config: &Config) -> Vec<Check> {
     } else {
         wrong
     }
+}
+
+/// Folders of ACME accounts that are made with the first order: the service must be able to put them there.
+fn accounts_to_be(config: &Config) -> impl Iterator<Item = Check> {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let files = config.cas.iter().filter_map(|c| c.account_file.as_deref());
+    let folders = files.filter(|f| !f.exists()).filter_map(Path::parent);
+    folders.filter_map(|folder| {
+        let may = Access::WRITE_OK | Access::EXEC_OK;
+        let wrong = match std::fs::metadata(folder) {
+            Ok(found) if !found.is_dir() => Some("is no folder".to_owned()),
+            Ok(_) => accessat(CWD, folder, may, AtFlags::EACCESS)
+                .err()
+                .map(|e| e.to_string()),
+            Err(e) => Some(e.to_string()),
+        };
+        wrong.map(|problem| {
+            let seen = format!(
+                "account_file: it is not there yet, and cannot be made in {}: {problem}",
+                folder.display()
+            );
+            Check::fail("key-files", seen).advice("make the folder, for the service's user, 0700")
+        })
+    })
 }
 
 /// A duration for people: days, hours, minutes or seconds.
@@ -306,6 +331,29 @@ mod tests {
         let report = examine(&path).await;
         assert_eq!(report.exit_code(), 1);
         assert!(report.checks[0].seen.contains("line 1"), "{report:?}");
+    }
+
+    #[test]
+    fn an_account_that_could_not_be_kept_is_told_before_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "listen = \"127.0.0.1:1\"\norigin = \"x\"\ndata_dir = \"data\"\nsealing_key_file = \"s\"\n\
+                    [tls]\ncert_file = \"c\"\nkey_file = \"k\"\n\
+                    [hsm]\nmodule = \"/m.so\"\nprofile = \"p.toml\"\nworker_key_file = \"w\"\n\
+                    [[cas]]\nname = \"ak\"\nurl = \"https://x\"\n\
+                    [[cas]]\nname = \"step\"\nkind = \"acme\"\nurl = \"https://y\"\n\
+                    account_file = \"later/account.json\"\nattestation_ca = \"ak\"\n";
+        let config = Config::parse(&dir.path().join("c.toml"), text).unwrap();
+        let seen = || -> Vec<String> { accounts_to_be(&config).map(|c| c.seen).collect() };
+        let folder = dir.path().join("later");
+        assert!(seen()[0].contains("cannot be made in"), "{:?}", seen());
+        std::fs::write(&folder, "").unwrap();
+        assert!(seen()[0].contains("is no folder"), "{:?}", seen());
+        std::fs::remove_file(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        assert!(seen().is_empty(), "{:?}", seen());
+        // Once it is there, it is looked at itself.
+        std::fs::write(folder.join("account.json"), "{}").unwrap();
+        assert!(seen().is_empty(), "{:?}", seen());
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub(super) fn read(part: &Part) -> Result<Statement<'_>, String> {
 
 /// `Tcg-csr-tpm-certify ::= SEQUENCE { tpmSAttest OCTET STRING, signature OCTET STRING,
 /// tpmTPublic OCTET STRING OPTIONAL }`
-fn tcg(der: &[u8]) -> Result<Statement<'_>, DerError> {
+pub(super) fn tcg(der: &[u8]) -> Result<Statement<'_>, DerError> {
     const F: &str = "Tcg-csr-tpm-certify";
     let mut w = expect(der, tag::SEQUENCE, F)?.walk();
     let attest = w.next("tpmSAttest")?.octets("tpmSAttest")?;

@@ -9,11 +9,13 @@
 //!
 //! Parsing ([`attest`], [`public`], [`signature`], [`creation`], [`webauthn`]) is bytes to values,
 //! strict, without judgement; `appraise` is values to checks and facts. A CA that holds that
-//! conversation itself has the two halves it needs in [`identity`] and [`credential`].
+//! conversation itself has the two halves it needs in [`identity`] and [`credential`]; [`certified`] takes a statement out of a request
+//! again.
 
 pub mod ak;
 mod appraise;
 pub mod attest;
+pub mod certified;
 mod container;
 pub mod creation;
 pub mod credential;
