@@ -12,7 +12,7 @@ use aws_lc_rs::hmac;
 use countersign_attestation::register::DeviceName;
 use countersign_attestation::result::{AttestationResult, SerialScope};
 use countersign_attestation::statement::AttributeClaim;
-use countersign_core::ports::devices::{SharedDevice, SightedKey, Sighting};
+use countersign_core::ports::devices::{KnownDevice, SharedDevice, SightedKey, Sighting};
 use countersign_core::ports::rows::KeyRow;
 use countersign_core::{KeyId, Micros, TenantId};
 
@@ -64,6 +64,12 @@ fn sighting(
     })
 }
 
+/// Whether this sighting is the one that put the key into the device, and the device is another
+/// subscriber's too. A device becomes shared by such a sighting alone.
+fn newly_shared(sighting: &Sighting, known: &KnownDevice) -> bool {
+    known.device == sighting.device && known.seen == sighting.seen && known.shared.is_some()
+}
+
 impl Service {
     /// What evidence that is about to be kept says for the register.
     pub(crate) fn sighting(
@@ -81,14 +87,16 @@ impl Service {
         )
     }
 
-    /// Tells the operator, if the key's device is known under other subscribers as well. The evidence is
-    /// kept by now: that this cannot be looked up takes nothing back, and the list has it.
-    pub(crate) async fn tell_shared_device(&self, tenant: TenantId, key: KeyId) {
+    /// Tells the operator, if the device of this sighting is known under other subscribers as well. Once a
+    /// key and device: evidence is handed in again and again, and an alert at each renewal is soon read by nobody.
+    /// The evidence is kept by now: that this cannot be looked up takes nothing back, and the list has it.
+    pub(crate) async fn tell_shared_device(&self, sighting: &Sighting) {
+        let (tenant, key) = (sighting.tenant, sighting.key);
         match self.store().devices_of(tenant, key).await {
             Ok(devices) => {
-                for device in devices.iter().filter(|d| d.shared.is_some()) {
+                if devices.iter().any(|d| newly_shared(sighting, d)) {
                     self.measures().shared_devices.add(1);
-                    let device = hex::encode(device.device);
+                    let device = hex::encode(sighting.device);
                     tracing::warn!(%tenant, %key, device, "a device is known under other subscribers too");
                 }
             }
@@ -199,6 +207,27 @@ mod tests {
         for different in [of(see(1, a, "18")), of(see(2, a, "17"))] {
             assert!(different.is_some_and(|(d, u)| d != one.device && u != one.under));
         }
+    }
+
+    #[test]
+    fn a_device_is_told_at_the_first_sighting_of_a_key_alone() {
+        let result = result("17", SerialScope::Individual);
+        let sighting = sighting(&[1; 32], TenantId::new(), KeyId::new(), &result, Micros(7));
+        let sighting = sighting.unwrap_or_else(|| unreachable!());
+        let known = |seen, shared: Option<i64>| KnownDevice {
+            device: sighting.device,
+            shared: shared.map(Micros),
+            seen: Micros(seen),
+        };
+        // Shared by this key, or before it.
+        assert!(newly_shared(&sighting, &known(7, Some(7))));
+        assert!(newly_shared(&sighting, &known(7, Some(3))));
+        // Handed in again; nobody else's; another device of the same key.
+        assert!(!newly_shared(&sighting, &known(6, Some(7))));
+        assert!(!newly_shared(&sighting, &known(7, None)));
+        let mut other = known(7, Some(7));
+        other.device = [9; 32];
+        assert!(!newly_shared(&sighting, &other));
     }
 
     #[test]

@@ -155,6 +155,7 @@ pub(crate) fn known_device(c: &Columns<'_>) -> Read<KnownDevice> {
     Ok(KnownDevice {
         device: c.hash(0)?,
         shared: c.micros_or_null(1)?,
+        seen: c.micros(2)?,
     })
 }
 

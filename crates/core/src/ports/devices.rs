@@ -30,6 +30,8 @@ pub struct KnownDevice {
     pub device: [u8; 32],
     /// Since when it is known under another tenant as well.
     pub shared: Option<Micros>,
+    /// The first time that evidence of this key named it.
+    pub seen: Micros,
 }
 
 /// A device under several tenants: for operators.

@@ -8,7 +8,7 @@ super::statements! {
         WHERE devices.first <> excluded.first AND devices.shared IS NULL";
     SEE_KEY = "INSERT INTO device_sightings (tenant_id, key_id, device, seen) VALUES ($1, $2, $3, $4) \
         ON CONFLICT (tenant_id, key_id, device) DO NOTHING";
-    DEVICES_OF = "SELECT s.device, d.shared FROM device_sightings s \
+    DEVICES_OF = "SELECT s.device, d.shared, s.seen FROM device_sightings s \
         JOIN devices d ON d.device = s.device WHERE s.tenant_id = $1 AND s.key_id = $2 ORDER BY s.device";
     /// Nobody's rows: the operator's list.
     SHARED_DEVICES = "SELECT device, shared FROM devices WHERE shared IS NOT NULL AND device > $1 \

@@ -37,10 +37,11 @@ async fn shared(s: &impl Store) -> Vec<(u8, i64)> {
     all.iter().map(|d| (d.device[0], d.shared.0)).collect()
 }
 
-fn known(device: u8, shared: Option<i64>) -> KnownDevice {
+fn known(device: u8, shared: Option<i64>, seen: i64) -> KnownDevice {
     KnownDevice {
         device: [device; 32],
         shared: shared.map(Micros),
+        seen: Micros(seen),
     }
 }
 
@@ -58,7 +59,7 @@ pub async fn a_device_is_shared_once_a_second_tenant_has_it<E: Empty>() {
         see(s, node, [seen(&acme, 1, Micros(at))]).await;
     }
     see(s, node, [seen(&bolt, 2, Micros(30))]).await;
-    assert_eq!(of(&acme).await, [known(1, None)]);
+    assert_eq!(of(&acme).await, [known(1, None, 10)]);
     assert_eq!(shared(s).await, []);
     let now = s.tenant(acme.id()).await.unwrap().unwrap().version;
     assert_eq!(now, version, "no version moves");
@@ -67,8 +68,11 @@ pub async fn a_device_is_shared_once_a_second_tenant_has_it<E: Empty>() {
     see(s, node, [seen(&bolt, 1, Micros(40))]).await;
     see(s, node, [seen(&cog, 1, Micros(50))]).await;
     assert_eq!(shared(s).await, [(1, 40)]);
-    assert_eq!(of(&acme).await, [known(1, Some(40))]);
-    assert_eq!(of(&bolt).await, [known(1, Some(40)), known(2, None)]);
+    assert_eq!(of(&acme).await, [known(1, Some(40), 10)]);
+    assert_eq!(
+        of(&bolt).await,
+        [known(1, Some(40), 40), known(2, None, 30)]
+    );
     let keys = s.keys_in_device([1; 32], 100).await.unwrap();
     let keys: Vec<_> = keys
         .iter()
