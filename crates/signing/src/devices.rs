@@ -32,7 +32,7 @@ const TENANT_CONTEXT: &[u8] = b"countersign device register 1: tenant";
 pub struct SharedDeviceView {
     /// The device, and since when.
     pub device: SharedDevice,
-    /// Its keys, the first seen first.
+    /// Its keys: the first of each tenant, then the others, both in order of time.
     pub keys: Vec<SightedKey>,
     /// There are more keys than are shown.
     pub more_keys: bool,

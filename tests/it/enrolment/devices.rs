@@ -114,8 +114,9 @@ fn a_device_under_two_subscribers_is_told_to_operator_and_ca_and_names_nobody_el
         .collect();
     let expected = [
         (names[0], first.as_str()),
-        (names[0], second.as_str()),
         (names[1], theirs.as_str()),
+        // The first of each subscriber comes first.
+        (names[0], second.as_str()),
     ];
     assert_eq!(found, expected);
     let device = &rows[0].0;

@@ -32,7 +32,7 @@ pub struct DeviceUnderSeveral {
     pub device: String,
     /// Since when a second subscriber has a key in it (RFC 3339).
     pub shared: String,
-    /// Its keys, the first seen first; 100 at most.
+    /// Its keys, 100 at most: the first of each subscriber, then the others, both in order of time.
     pub keys: Vec<KeyInDevice>,
     /// There are more keys than these.
     pub more_keys: bool,

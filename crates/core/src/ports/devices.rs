@@ -61,6 +61,7 @@ pub trait DeviceStore: Send + Sync + 'static {
     async fn devices_of(&self, tenant: TenantId, key: KeyId) -> Read<Vec<KnownDevice>>;
     /// Devices under several tenants, in order of their hashes, past `after`: the operator's list.
     async fn shared_devices(&self, after: Option<[u8; 32]>, limit: u32) -> Read<Vec<SharedDevice>>;
-    /// The keys of a device, whosever they are, the first seen first: the operator's list.
+    /// The keys of a device, whosever they are: the first of each tenant, then all others, both in order of
+    /// time. The operator's list.
     async fn keys_in_device(&self, device: [u8; 32], limit: u32) -> Read<Vec<SightedKey>>;
 }

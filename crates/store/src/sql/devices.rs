@@ -13,7 +13,9 @@ super::statements! {
     /// Nobody's rows: the operator's list.
     SHARED_DEVICES = "SELECT device, shared FROM devices WHERE shared IS NOT NULL AND device > $1 \
         ORDER BY device LIMIT $2";
-    /// Crosses tenants: the operator's list.
+    /// Crosses tenants: the operator's list. The first key of each tenant stands before all others, or a tenant with many keys would hide the rest.
     KEYS_IN_DEVICE = "SELECT t.name, s.key_id, s.seen FROM device_sightings s \
-        JOIN tenants t ON t.tenant_id = s.tenant_id WHERE s.device = $1 ORDER BY s.seen LIMIT $2";
+        JOIN tenants t ON t.tenant_id = s.tenant_id WHERE s.device = $1 \
+        ORDER BY row_number() OVER (PARTITION BY s.tenant_id ORDER BY s.seen, s.key_id) > 1, \
+        s.seen, s.key_id LIMIT $2";
 }

@@ -4,7 +4,7 @@ use crate::databases::Empty;
 use crate::model::*;
 use countersign_core::ports::devices::*;
 use countersign_core::ports::store::*;
-use countersign_core::{Micros, NodeId};
+use countersign_core::{KeyId, Micros, NodeId};
 
 /// Evidence of its key named this device. What the service hashes is told apart here by its tenant.
 pub fn seen(it: &Everything, device: u8, at: Micros) -> Sighting {
@@ -95,6 +95,45 @@ pub async fn a_device_is_shared_once_a_second_tenant_has_it<E: Empty>() {
         matches!(refused, Err(CommitError::Conflict { item: 0, .. })),
         "{refused:?}"
     );
+}
+
+/// As many keys of one tenant as the operator is shown, all before the first of another.
+pub async fn a_tenant_with_many_keys_in_a_device_hides_no_other<E: Empty>() {
+    const SHOWN: u32 = 101;
+    let db = E::empty().await;
+    let node = NodeId::new();
+    let [acme, bolt, cog] = three(&db, node).await;
+    let s = &**db.store();
+    let more: Vec<KeyId> = (0..120).map(|_| KeyId::new()).collect();
+    let keys = more.iter().map(|&id| {
+        let mut key = acme.key.clone();
+        key.id = id;
+        create_key(key)
+    });
+    commit(s, node, effects(keys)).await.unwrap();
+    let all = more.iter().zip(1..).map(|(&key, at)| Sighting {
+        key,
+        ..seen(&acme, 1, Micros(at))
+    });
+    see(s, node, all).await;
+    see(s, node, [seen(&bolt, 1, Micros(2000))]).await;
+    see(s, node, [seen(&cog, 1, Micros(1000))]).await;
+    see(s, node, [seen(&cog, 2, Micros(1))]).await;
+
+    let shown = s.keys_in_device([1; 32], SHOWN).await.unwrap();
+    let shown: Vec<_> = shown.iter().map(|k| (k.tenant.as_str(), k.key)).collect();
+    let mut expected = vec![
+        ("acme", more[0]),
+        ("cog", cog.key.id),
+        ("bolt", bolt.key.id),
+    ];
+    expected.extend(more[1..99].iter().map(|&key| ("acme", key)));
+    assert_eq!(shown, expected);
+    let all = s.keys_in_device([1; 32], 1000).await.unwrap();
+    assert_eq!(all.len(), 122);
+    let few = s.keys_in_device([1; 32], 3).await.unwrap();
+    let few: Vec<_> = few.iter().map(|k| k.tenant.as_str()).collect();
+    assert_eq!(few, ["acme", "cog", "bolt"]);
 }
 
 pub async fn a_device_of_two_tenants_at_one_moment_is_shared<E: Empty>() {
