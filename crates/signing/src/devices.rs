@@ -3,8 +3,8 @@
 //! Evidence that is kept for a key may prove which device the key is in. The register holds keyed
 //! hashes of such names, under a key of the service's own: no serial number can be asked of a stolen
 //! database. One device under two subscribers is no proof of wrongdoing (a network HSM has many
-//! tenants), so it is told, to the operator by name and to the CA as a bare fact, and refuses nothing. A
-//! batch is not in the register: what many devices share says nothing of one.
+//! tenants), so it is told, to the operator by name and to the CA as a bare fact, and refuses nothing. Of a
+//! batch nobody but the operator is told, in the list: what many devices share says nothing of one.
 
 use crate::caller::Caller;
 use crate::{Service, SigningError};
@@ -26,6 +26,8 @@ const KEYS_SHOWN: usize = 100;
 
 /// Separates these hashes from the devices' own under the same key.
 const TENANT_CONTEXT: &[u8] = b"countersign device register 1: tenant";
+/// A batch's number is no device's, though they be equal.
+const BATCH_CONTEXT: &[u8] = b"countersign device register 1: batch";
 
 /// A device that several subscribers have keys in.
 #[derive(Debug, Clone)]
@@ -38,7 +40,7 @@ pub struct SharedDeviceView {
     pub more_keys: bool,
 }
 
-/// What a result says for the register; `None` where it proves no name of one single device.
+/// What a result says for the register; `None` where it proves no name.
 fn sighting(
     secret: &[u8; 32],
     tenant: TenantId,
@@ -46,20 +48,26 @@ fn sighting(
     result: &AttestationResult,
     seen: Micros,
 ) -> Option<Sighting> {
-    let name = DeviceName::of(&result.facts).filter(|n| n.names == SerialScope::Individual)?;
+    let name = DeviceName::of(&result.facts)?;
+    let batch = name.names == SerialScope::Batch;
     let mut device = [0; 32];
     hex::decode_to_slice(name.keyed_hash(secret), &mut device).ok()?;
-    let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
     // Each part has a length of its own that never changes.
-    for part in [TENANT_CONTEXT, tenant.as_bytes().as_slice(), &device] {
-        mac.update(part);
+    let mac = |parts: &[&[u8]]| -> Option<[u8; 32]> {
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+        parts.iter().for_each(|part| mac.update(part));
+        mac.sign().as_ref().try_into().ok()
+    };
+    if batch {
+        device = mac(&[BATCH_CONTEXT, &device])?;
     }
-    let under = mac.sign().as_ref().try_into().ok()?;
+    let under = mac(&[TENANT_CONTEXT, tenant.as_bytes().as_slice(), &device])?;
     Some(Sighting {
         tenant,
         key,
         device,
         under,
+        batch,
         seen,
     })
 }
@@ -232,8 +240,13 @@ mod tests {
 
     #[test]
     fn a_batch_is_no_device() {
-        let see = |result| sighting(&[1; 32], TenantId::new(), KeyId::new(), &result, Micros(7));
-        assert_eq!(see(result("17", SerialScope::Batch)), None);
+        let (tenant, key) = (TenantId::new(), KeyId::new());
+        let see = |result| sighting(&[1; 32], tenant, key, &result, Micros(7));
+        let batch = see(result("17", SerialScope::Batch)).unwrap_or_else(|| unreachable!());
+        let one = see(result("17", SerialScope::Individual)).unwrap_or_else(|| unreachable!());
+        assert!(batch.batch && !one.batch);
+        assert_ne!(batch.device, one.device);
+        assert_ne!(batch.under, one.under);
         let mut unproved = result("17", SerialScope::Individual);
         unproved.facts.genuine = Known::Unknown;
         assert_eq!(see(unproved), None);

@@ -163,6 +163,7 @@ pub(crate) fn shared_device(c: &Columns<'_>) -> Read<SharedDevice> {
     Ok(SharedDevice {
         device: c.hash(0)?,
         shared: c.micros(1)?,
+        batch: c.bool(2)?,
     })
 }
 

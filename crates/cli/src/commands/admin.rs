@@ -135,12 +135,12 @@ fn device_rows(devices: &[Value]) -> Report {
         cut = cut.saturating_add(usize::from(more));
         for key in device["keys"].as_array().into_iter().flatten() {
             rows.push(json!({
-                "device": device["device"], "shared": device["shared"], "tenant": key["tenant"],
+                "device": device["device"], "names": device["names"], "shared": device["shared"], "tenant": key["tenant"],
                 "key": key["key"], "seen": key["seen"], "more_keys": more,
             }));
         }
     }
-    let report = Report::rows(rows.into(), &["device", "tenant", "key", "seen"]);
+    let report = Report::rows(rows.into(), &["device", "names", "tenant", "key", "seen"]);
     match cut {
         0 => report,
         1 => report.headed("one device has more keys than are shown"),
@@ -155,7 +155,7 @@ mod tests {
     fn device(name: &str, more: bool) -> Value {
         let key = |tenant| json!({"tenant": tenant, "key": "k", "seen": "then"});
         json!({
-            "device": name, "shared": "since", "keys": [key("acme"), key("bolt")], "more_keys": more,
+            "device": name, "names": "batch", "shared": "since", "keys": [key("acme"), key("bolt")], "more_keys": more,
         })
     }
 
@@ -164,6 +164,7 @@ mod tests {
         let whole = device_rows(&[device("d1", false)]);
         assert!(whole.text.contains("bolt") && !whole.text.contains("more keys"));
         assert_eq!(whole.json[1]["more_keys"], false);
+        assert!(whole.text.contains("batch"));
 
         let one = device_rows(&[device("d1", false), device("d2", true)]);
         assert!(

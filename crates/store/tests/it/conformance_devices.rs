@@ -15,6 +15,7 @@ pub fn seen(it: &Everything, device: u8, at: Micros) -> Sighting {
         key: it.key.id,
         device: [device; 32],
         under,
+        batch: false,
         seen: at,
     }
 }
@@ -95,6 +96,27 @@ pub async fn a_device_is_shared_once_a_second_tenant_has_it<E: Empty>() {
         matches!(refused, Err(CommitError::Conflict { item: 0, .. })),
         "{refused:?}"
     );
+}
+
+/// What many devices share says nothing of one: only the operator's list has it.
+pub async fn a_batch_is_for_the_operator_alone<E: Empty>() {
+    let db = E::empty().await;
+    let node = NodeId::new();
+    let [acme, bolt, _] = three(&db, node).await;
+    let s = &**db.store();
+    for (it, at) in [(&acme, 10), (&bolt, 20)] {
+        let mut batch = seen(it, 1, Micros(at));
+        batch.batch = true;
+        see(s, node, [batch, seen(it, 2, Micros(at))]).await;
+    }
+    for (it, at) in [(&acme, 10), (&bolt, 20)] {
+        let known_of = s.devices_of(it.id(), it.key.id).await.unwrap();
+        assert_eq!(known_of, [known(2, Some(20), at)]);
+    }
+    let all = s.shared_devices(None, 100).await.unwrap();
+    let all: Vec<_> = all.iter().map(|d| (d.device[0], d.batch)).collect();
+    assert_eq!(all, [(1, true), (2, false)]);
+    assert_eq!(s.keys_in_device([1; 32], 100).await.unwrap().len(), 2);
 }
 
 /// As many keys of one tenant as the operator is shown, all before the first of another.
