@@ -5,6 +5,8 @@ CREATE TABLE devices (
   device bytea  NOT NULL PRIMARY KEY CHECK (length(device) = 32),
   -- Whose it was first: of tenant and device together.
   first  bytea  NOT NULL CHECK (length(first) = 32),
+  -- Not one device: a batch of them that shares one name. Its rows are for the operator's list alone.
+  batch  boolean NOT NULL,
   -- When it was known under another tenant as well; NULL: it is not.
   shared bigint
 );

@@ -6,6 +6,8 @@ CREATE TABLE devices (
   device BLOB    NOT NULL PRIMARY KEY CHECK (length(device) = 32),
   -- Whose it was first: of tenant and device together.
   first  BLOB    NOT NULL CHECK (length(first) = 32),
+  -- Not one device: a batch of them that shares one name. Its rows are for the operator's list alone.
+  batch  INTEGER NOT NULL CHECK (batch IN (0, 1)),
   -- When it was known under another tenant as well; NULL: it is not.
   shared INTEGER
 ) STRICT;

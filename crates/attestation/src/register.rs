@@ -12,12 +12,17 @@ use serde::{Deserialize, Serialize};
 /// Separates these hashes from any other use of the key.
 const CONTEXT: &[u8] = b"countersign device register 1";
 
+/// What an identifier begins with that says which device it is by itself: a hash of its endorsement key.
+const OF_ENDORSEMENT_KEY: &str = "urn:ek:sha256:";
+
 /// What tells a device from others, as far as its evidence proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceName {
     vendor: String,
     kind: &'static str,
     value: String,
+    /// Under which anchor it names one device; `None`: under any.
+    anchor: Option<String>,
     /// One device, or a batch.
     pub names: SerialScope,
 }
@@ -36,22 +41,27 @@ impl DeviceName {
                 vendor,
                 kind: "serial",
                 value: serial.value.clone(),
+                anchor: None,
                 names: serial.names,
             });
         }
         // TCG EK Credential Profile §3.2: a TPM's certificates name no serial number, for privacy. The CA
         // of its attestation key may say which TPM it is; if not, that key is one device's all the same.
-        let identifier = facts
-            .permanent_identifier
-            .clone()
-            .map(|i| ("identifier", i));
-        let key = || facts.device_key.clone().map(|k| ("key", k));
-        identifier.or_else(key).map(|(kind, value)| Self {
+        let name = |kind, value: &str, anchor| Self {
             vendor,
             kind,
-            value,
+            value: value.to_owned(),
+            anchor,
             names: SerialScope::Individual,
-        })
+        };
+        match (&facts.permanent_identifier, &facts.root, &facts.device_key) {
+            (Some(i), ..) if i.starts_with(OF_ENDORSEMENT_KEY) => Some(name("identifier", i, None)),
+            // RFC 4043 §2: without an assigner such a value is unique for the CA that gave it alone, and two CAs of
+            // attestation keys may count from one.
+            (Some(i), Some(root), _) => Some(name("identifier", i, Some(root.clone()))),
+            (_, _, Some(key)) => Some(name("key", key, None)),
+            _ => None,
+        }
     }
 
     /// HMAC-SHA-256 of the name, in lower-case hex.
@@ -59,12 +69,14 @@ impl DeviceName {
     pub fn keyed_hash(&self, key: &[u8; 32]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         let mut mac = hmac::Context::with_key(&key);
-        for part in [
+        let anchor = self.anchor.as_ref().map(String::as_bytes);
+        let parts = [
             CONTEXT,
             self.vendor.as_bytes(),
             self.kind.as_bytes(),
             self.value.as_bytes(),
-        ] {
+        ];
+        for part in parts.into_iter().chain(anchor) {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -205,6 +217,25 @@ mod tests {
         ] {
             assert_ne!(one, other);
         }
+    }
+
+    #[test]
+    fn an_identifier_of_a_cas_own_making_counts_under_its_anchor_alone() {
+        let named = |identifier: &str, root: Option<&str>| {
+            let mut facts = facts("Maker", None, Some("aa"));
+            facts.permanent_identifier = Some(identifier.into());
+            facts.root = root.map(Into::into);
+            hash(&facts, 1)
+        };
+        let (one, two) = (Some("One CA"), Some("Another CA"));
+        assert_eq!(named("7", one), named("7", one));
+        assert_ne!(named("7", one), named("7", two));
+        // A hash of the endorsement key is the same device's whoever writes it.
+        let ek = "urn:ek:sha256:AAAA";
+        assert_eq!(named(ek, one), named(ek, two));
+        assert_ne!(named(ek, one), named("urn:ek:sha512:AAAA", one));
+        // By nobody known: the attestation key counts.
+        assert_eq!(named("7", None), hash(&facts("Maker", None, Some("aa")), 1));
     }
 
     #[test]

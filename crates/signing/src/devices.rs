@@ -3,8 +3,8 @@
 //! Evidence that is kept for a key may prove which device the key is in. The register holds keyed
 //! hashes of such names, under a key of the service's own: no serial number can be asked of a stolen
 //! database. One device under two subscribers is no proof of wrongdoing (a network HSM has many
-//! tenants), so it is told, to the operator by name and to the CA as a bare fact, and refuses nothing. A
-//! batch is not in the register: what many devices share says nothing of one.
+//! tenants), so it is told, to the operator by name and to the CA as a bare fact, and refuses nothing. Of a
+//! batch nobody but the operator is told, in the list: what many devices share says nothing of one.
 
 use crate::caller::Caller;
 use crate::{Service, SigningError};
@@ -12,7 +12,7 @@ use aws_lc_rs::hmac;
 use countersign_attestation::register::DeviceName;
 use countersign_attestation::result::{AttestationResult, SerialScope};
 use countersign_attestation::statement::AttributeClaim;
-use countersign_core::ports::devices::{SharedDevice, SightedKey, Sighting};
+use countersign_core::ports::devices::{KnownDevice, SharedDevice, SightedKey, Sighting};
 use countersign_core::ports::rows::KeyRow;
 use countersign_core::{KeyId, Micros, TenantId};
 
@@ -26,19 +26,21 @@ const KEYS_SHOWN: usize = 100;
 
 /// Separates these hashes from the devices' own under the same key.
 const TENANT_CONTEXT: &[u8] = b"countersign device register 1: tenant";
+/// A batch's number is no device's, though they be equal.
+const BATCH_CONTEXT: &[u8] = b"countersign device register 1: batch";
 
 /// A device that several subscribers have keys in.
 #[derive(Debug, Clone)]
 pub struct SharedDeviceView {
     /// The device, and since when.
     pub device: SharedDevice,
-    /// Its keys, the first seen first.
+    /// Its keys: the first of each tenant, then the others, both in order of time.
     pub keys: Vec<SightedKey>,
     /// There are more keys than are shown.
     pub more_keys: bool,
 }
 
-/// What a result says for the register; `None` where it proves no name of one single device.
+/// What a result says for the register; `None` where it proves no name.
 fn sighting(
     secret: &[u8; 32],
     tenant: TenantId,
@@ -46,22 +48,34 @@ fn sighting(
     result: &AttestationResult,
     seen: Micros,
 ) -> Option<Sighting> {
-    let name = DeviceName::of(&result.facts).filter(|n| n.names == SerialScope::Individual)?;
+    let name = DeviceName::of(&result.facts)?;
+    let batch = name.names == SerialScope::Batch;
     let mut device = [0; 32];
     hex::decode_to_slice(name.keyed_hash(secret), &mut device).ok()?;
-    let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
     // Each part has a length of its own that never changes.
-    for part in [TENANT_CONTEXT, tenant.as_bytes().as_slice(), &device] {
-        mac.update(part);
+    let mac = |parts: &[&[u8]]| -> Option<[u8; 32]> {
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+        parts.iter().for_each(|part| mac.update(part));
+        mac.sign().as_ref().try_into().ok()
+    };
+    if batch {
+        device = mac(&[BATCH_CONTEXT, &device])?;
     }
-    let under = mac.sign().as_ref().try_into().ok()?;
+    let under = mac(&[TENANT_CONTEXT, tenant.as_bytes().as_slice(), &device])?;
     Some(Sighting {
         tenant,
         key,
         device,
         under,
+        batch,
         seen,
     })
+}
+
+/// Whether this sighting is the one that put the key into the device, and the device is another
+/// subscriber's too. A device becomes shared by such a sighting alone.
+fn newly_shared(sighting: &Sighting, known: &KnownDevice) -> bool {
+    known.device == sighting.device && known.seen == sighting.seen && known.shared.is_some()
 }
 
 impl Service {
@@ -81,14 +95,16 @@ impl Service {
         )
     }
 
-    /// Tells the operator, if the key's device is known under other subscribers as well. The evidence is
-    /// kept by now: that this cannot be looked up takes nothing back, and the list has it.
-    pub(crate) async fn tell_shared_device(&self, tenant: TenantId, key: KeyId) {
+    /// Tells the operator, if the device of this sighting is known under other subscribers as well. Once a
+    /// key and device: evidence is handed in again and again, and an alert at each renewal is soon read by nobody.
+    /// The evidence is kept by now: that this cannot be looked up takes nothing back, and the list has it.
+    pub(crate) async fn tell_shared_device(&self, sighting: &Sighting) {
+        let (tenant, key) = (sighting.tenant, sighting.key);
         match self.store().devices_of(tenant, key).await {
             Ok(devices) => {
-                for device in devices.iter().filter(|d| d.shared.is_some()) {
+                if devices.iter().any(|d| newly_shared(sighting, d)) {
                     self.measures().shared_devices.add(1);
-                    let device = hex::encode(device.device);
+                    let device = hex::encode(sighting.device);
                     tracing::warn!(%tenant, %key, device, "a device is known under other subscribers too");
                 }
             }
@@ -202,9 +218,35 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_told_at_the_first_sighting_of_a_key_alone() {
+        let result = result("17", SerialScope::Individual);
+        let sighting = sighting(&[1; 32], TenantId::new(), KeyId::new(), &result, Micros(7));
+        let sighting = sighting.unwrap_or_else(|| unreachable!());
+        let known = |seen, shared: Option<i64>| KnownDevice {
+            device: sighting.device,
+            shared: shared.map(Micros),
+            seen: Micros(seen),
+        };
+        // Shared by this key, or before it.
+        assert!(newly_shared(&sighting, &known(7, Some(7))));
+        assert!(newly_shared(&sighting, &known(7, Some(3))));
+        // Handed in again; nobody else's; another device of the same key.
+        assert!(!newly_shared(&sighting, &known(6, Some(7))));
+        assert!(!newly_shared(&sighting, &known(7, None)));
+        let mut other = known(7, Some(7));
+        other.device = [9; 32];
+        assert!(!newly_shared(&sighting, &other));
+    }
+
+    #[test]
     fn a_batch_is_no_device() {
-        let see = |result| sighting(&[1; 32], TenantId::new(), KeyId::new(), &result, Micros(7));
-        assert_eq!(see(result("17", SerialScope::Batch)), None);
+        let (tenant, key) = (TenantId::new(), KeyId::new());
+        let see = |result| sighting(&[1; 32], tenant, key, &result, Micros(7));
+        let batch = see(result("17", SerialScope::Batch)).unwrap_or_else(|| unreachable!());
+        let one = see(result("17", SerialScope::Individual)).unwrap_or_else(|| unreachable!());
+        assert!(batch.batch && !one.batch);
+        assert_ne!(batch.device, one.device);
+        assert_ne!(batch.under, one.under);
         let mut unproved = result("17", SerialScope::Individual);
         unproved.facts.genuine = Known::Unknown;
         assert_eq!(see(unproved), None);

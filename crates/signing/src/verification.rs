@@ -82,6 +82,26 @@ impl Places {
             Asking::Stranger => &self.strangers,
         }
     }
+
+    /// Runs the work in a place, off the threads that serve. The place, and what is held, are given back by
+    /// the work itself: a caller who went away does not make it less, and has no more of it by coming back.
+    async fn run<T: Send + 'static, H: Send + 'static>(
+        &self,
+        asking: Asking,
+        held: H,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, SigningError> {
+        let places = Arc::clone(self.of(asking));
+        let Ok(Ok(place)) = tokio::time::timeout(TURN, places.acquire_owned()).await else {
+            return Err(SigningError::Busy);
+        };
+        tokio::task::spawn_blocking(move || {
+            let _held = (place, held);
+            work()
+        })
+        .await
+        .map_err(|e| SigningError::Internal(format!("appraisal: {e}")))
+    }
 }
 
 struct Job {
@@ -92,29 +112,22 @@ struct Job {
 
 impl Service {
     /// Appraises what was handed in, with this service's anchors. The verdict is an answer, whatever it
-    /// is.
+    /// is. `held` is what the caller may have so many of: it is dropped when the work ends, not when the
+    /// caller goes away.
     ///
     /// # Errors
     /// [`SigningError::Invalid`] names the member; [`SigningError::Busy`]: as many as may are appraised,
     /// retry.
-    pub async fn verify_evidence(
+    pub async fn verify_evidence<H: Send + 'static>(
         &self,
         handed: HandedEvidence,
         asking: Asking,
+        held: H,
     ) -> Result<AttestationResult, SigningError> {
         let job = self.checked(handed)?;
-        let places = Arc::clone(self.verifications().of(asking));
-        let Ok(Ok(place)) = tokio::time::timeout(TURN, places.acquire_owned()).await else {
-            return Err(SigningError::Busy);
-        };
         let anchors = Arc::clone(&self.settings().anchors);
-        tokio::task::spawn_blocking(move || {
-            // Given back by the work itself: a caller who went away does not make it less.
-            let _place = place;
-            job.verify(&anchors)
-        })
-        .await
-        .map_err(|e| SigningError::Internal(format!("appraisal: {e}")))
+        let work = move || job.verify(&anchors);
+        self.verifications().run(asking, held, work).await
     }
 
     fn checked(&self, handed: HandedEvidence) -> Result<Job, SigningError> {
@@ -206,5 +219,49 @@ impl Job {
             policy: &self.policy,
             anchors,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    /// Says when it was given back.
+    struct Held(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            if let Some(back) = self.0.take() {
+                let _ = back.send(());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_caller_holds_comes_back_when_the_work_ends_not_when_they_leave() {
+        let places = Places::default();
+        let (back, mut given_back) = tokio::sync::oneshot::channel();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, may_end) = mpsc::channel::<()>();
+        let work = move || {
+            let _ = begun.send(());
+            let _ = may_end.recv();
+        };
+        let held = Held(Some(back));
+        {
+            let request = places.run(Asking::Stranger, held, work);
+            tokio::pin!(request);
+            tokio::select! {
+                done = &mut request => panic!("{done:?}"),
+                begun = has_begun => begun.unwrap(),
+            }
+            // The caller leaves.
+        }
+        assert!(given_back.try_recv().is_err());
+        assert_eq!(places.strangers.available_permits(), STRANGERS_AT_ONCE - 1);
+        end.send(()).unwrap();
+        given_back.await.unwrap();
+        let _place = places.strangers.acquire().await.unwrap();
     }
 }

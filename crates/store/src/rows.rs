@@ -155,6 +155,7 @@ pub(crate) fn known_device(c: &Columns<'_>) -> Read<KnownDevice> {
     Ok(KnownDevice {
         device: c.hash(0)?,
         shared: c.micros_or_null(1)?,
+        seen: c.micros(2)?,
     })
 }
 
@@ -162,6 +163,7 @@ pub(crate) fn shared_device(c: &Columns<'_>) -> Read<SharedDevice> {
     Ok(SharedDevice {
         device: c.hash(0)?,
         shared: c.micros(1)?,
+        batch: c.bool(2)?,
     })
 }
 

@@ -114,14 +114,24 @@ fn a_device_under_two_subscribers_is_told_to_operator_and_ca_and_names_nobody_el
         .collect();
     let expected = [
         (names[0], first.as_str()),
-        (names[0], second.as_str()),
         (names[1], theirs.as_str()),
+        // The first of each subscriber comes first.
+        (names[0], second.as_str()),
     ];
     assert_eq!(found, expected);
     let device = &rows[0].0;
     assert!(rows.iter().all(|(d, ..)| d == device), "{rows:?}");
     assert_eq!(device.len(), 64, "{device}");
     assert!(warned(&theirs));
+    // Handed in again, by either: told once.
+    put_into(stack, &b, &theirs, 770_001);
+    put_into(stack, &a, &first, 770_001);
+    let log = stack.server_log();
+    let told = log
+        .lines()
+        .filter(|l| l.contains("known under other subscribers") && l.contains(device.as_str()));
+    assert_eq!(told.count(), 1);
+    assert!(!warned(&first));
     // Nobody's serial number is in the list, nor in the service's log.
     for text in [format!("{rows:?}"), stack.server_log()] {
         assert!(!text.contains("770001") && !text.contains("770_001"));

@@ -70,7 +70,7 @@ async fn verify_attestation(
     claims: Option<Extension<Arc<ServiceClaims>>>,
     Json(body): Json<VerifyBody>,
 ) -> Result<Json<Value>, Problem> {
-    let (asking, _share) = match &claims {
+    let (asking, share) = match &claims {
         Some(Extension(c)) => (Asking::Known, Some(api.gate().verification(c.tenant)?)),
         None => (Asking::Stranger, None),
     };
@@ -93,7 +93,7 @@ async fn verify_attestation(
         require: body.require,
         at: body.at,
     };
-    let result = api.service().verify_evidence(handed, asking).await?;
+    let result = api.service().verify_evidence(handed, asking, share).await?;
     serde_json::to_value(result)
         .map(Json)
         .map_err(|_| Problem::internal())

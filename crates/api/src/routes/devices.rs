@@ -32,7 +32,9 @@ pub struct DeviceUnderSeveral {
     pub device: String,
     /// Since when a second subscriber has a key in it (RFC 3339).
     pub shared: String,
-    /// Its keys, the first seen first; 100 at most.
+    /// `individual`: one device. `batch`: many devices that share one name, which says nothing of any of them.
+    pub names: String,
+    /// Its keys, 100 at most: the first of each subscriber, then the others, both in order of time.
     pub keys: Vec<KeyInDevice>,
     /// There are more keys than these.
     pub more_keys: bool,
@@ -58,6 +60,12 @@ fn device(view: SharedDeviceView) -> DeviceUnderSeveral {
     DeviceUnderSeveral {
         device: hex::encode(view.device.device),
         shared: rfc3339(view.device.shared),
+        names: if view.device.batch {
+            "batch"
+        } else {
+            "individual"
+        }
+        .to_owned(),
         keys: keys.collect(),
         more_keys: view.more_keys,
     }

@@ -8,7 +8,7 @@ use crate::report::Report;
 use clap::{Args, Subcommand};
 use countersign_client::dto;
 use countersign_core::TenantName;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Subcommands of `admin`.
 #[derive(Debug, Subcommand)]
@@ -107,22 +107,15 @@ impl Admin {
     }
 }
 
-/// The whole list, one row a key.
+/// The whole list.
 fn devices(context: &Context) -> Result<Report> {
     let client = context.operator()?;
-    let mut rows = Vec::new();
+    let mut all: Vec<Value> = Vec::new();
     let mut after: Option<String> = None;
     loop {
         let page = client.shared_devices(after.as_deref())?;
         let page = page.as_array().map(Vec::as_slice).unwrap_or_default();
-        for device in page {
-            for key in device["keys"].as_array().into_iter().flatten() {
-                rows.push(json!({
-                    "device": device["device"], "shared": device["shared"], "tenant": key["tenant"],
-                    "key": key["key"], "seen": key["seen"],
-                }));
-            }
-        }
+        all.extend_from_slice(page);
         let last = page.last().and_then(|d| d["device"].as_str());
         // The list moves on with each page, or it is at its end.
         match last {
@@ -130,8 +123,65 @@ fn devices(context: &Context) -> Result<Report> {
             _ => break,
         }
     }
-    Ok(Report::rows(
-        rows.into(),
-        &["device", "tenant", "key", "seen"],
-    ))
+    Ok(device_rows(&all))
+}
+
+/// One row a key. The service shows some keys of each device, and says where there are more.
+fn device_rows(devices: &[Value]) -> Report {
+    let mut rows = Vec::new();
+    let mut cut = 0_usize;
+    for device in devices {
+        let more = device["more_keys"] == true;
+        cut = cut.saturating_add(usize::from(more));
+        for key in device["keys"].as_array().into_iter().flatten() {
+            rows.push(json!({
+                "device": device["device"], "names": device["names"], "shared": device["shared"], "tenant": key["tenant"],
+                "key": key["key"], "seen": key["seen"], "more_keys": more,
+            }));
+        }
+    }
+    let report = Report::rows(rows.into(), &["device", "names", "tenant", "key", "seen"]);
+    match cut {
+        0 => report,
+        1 => report.headed("one device has more keys than are shown"),
+        n => report.headed(format!("{n} devices have more keys than are shown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str, more: bool) -> Value {
+        let key = |tenant| json!({"tenant": tenant, "key": "k", "seen": "then"});
+        json!({
+            "device": name, "names": "batch", "shared": "since", "keys": [key("acme"), key("bolt")], "more_keys": more,
+        })
+    }
+
+    #[test]
+    fn a_device_with_more_keys_than_are_shown_says_so() {
+        let whole = device_rows(&[device("d1", false)]);
+        assert!(whole.text.contains("bolt") && !whole.text.contains("more keys"));
+        assert_eq!(whole.json[1]["more_keys"], false);
+        assert!(whole.text.contains("batch"));
+
+        let one = device_rows(&[device("d1", false), device("d2", true)]);
+        assert!(
+            one.text
+                .starts_with("one device has more keys than are shown\n"),
+            "{}",
+            one.text
+        );
+        let more = one.json.as_array().unwrap().iter();
+        let more: Vec<_> = more.map(|r| (&r["device"], &r["more_keys"])).collect();
+        let (d1, d2, no, yes) = (json!("d1"), json!("d2"), json!(false), json!(true));
+        assert_eq!(more, [(&d1, &no), (&d1, &no), (&d2, &yes), (&d2, &yes)]);
+
+        let two = device_rows(&[device("d1", true), device("d2", true)]);
+        assert!(
+            two.text
+                .starts_with("2 devices have more keys than are shown\n")
+        );
+    }
 }

@@ -19,6 +19,8 @@ pub struct Sighting {
     /// Keyed hash of tenant and device together: tells whether two sightings are of one tenant without
     /// naming it.
     pub under: [u8; 32],
+    /// Not one device, but a batch that shares one name.
+    pub batch: bool,
     /// When.
     pub seen: Micros,
 }
@@ -30,6 +32,8 @@ pub struct KnownDevice {
     pub device: [u8; 32],
     /// Since when it is known under another tenant as well.
     pub shared: Option<Micros>,
+    /// The first time that evidence of this key named it.
+    pub seen: Micros,
 }
 
 /// A device under several tenants: for operators.
@@ -39,6 +43,8 @@ pub struct SharedDevice {
     pub device: [u8; 32],
     /// Since when.
     pub shared: Micros,
+    /// Not one device, but a batch that shares one name.
+    pub batch: bool,
 }
 
 /// A key of a device: for operators.
@@ -55,10 +61,11 @@ pub struct SightedKey {
 /// The device register.
 #[async_trait]
 pub trait DeviceStore: Send + Sync + 'static {
-    /// The devices that evidence of this key has named.
+    /// The devices that evidence of this key has named; no batch.
     async fn devices_of(&self, tenant: TenantId, key: KeyId) -> Read<Vec<KnownDevice>>;
-    /// Devices under several tenants, in order of their hashes, past `after`: the operator's list.
+    /// Devices and batches under several tenants, in order of their hashes, past `after`: the operator's list.
     async fn shared_devices(&self, after: Option<[u8; 32]>, limit: u32) -> Read<Vec<SharedDevice>>;
-    /// The keys of a device, whosever they are, the first seen first: the operator's list.
+    /// The keys of a device, whosever they are: the first of each tenant, then all others, both in order of
+    /// time. The operator's list.
     async fn keys_in_device(&self, device: [u8; 32], limit: u32) -> Read<Vec<SightedKey>>;
 }

@@ -213,7 +213,8 @@ impl Service {
                 Effect::PutEvidence(Box::new(kept.clone())),
                 Effect::SetAppraisal(tenant.id, key, json),
             ];
-            effects.extend(self.sighting(&row, &result, now).map(Effect::SeeDevice));
+            let sighting = self.sighting(&row, &result, now);
+            effects.extend(sighting.clone().map(Effect::SeeDevice));
             let submission = Submission {
                 drafts: vec![tenant_draft(tenant.id, body, details)],
                 effects,
@@ -225,7 +226,9 @@ impl Service {
             };
             match self.commit_or_stale(tenant.id, submission).await? {
                 Written::Done => {
-                    self.tell_shared_device(tenant.id, key).await;
+                    if let Some(sighting) = &sighting {
+                        self.tell_shared_device(sighting).await;
+                    }
                     return Ok(Kept::Accepted(Box::new(kept)));
                 }
                 Written::Stale => {}

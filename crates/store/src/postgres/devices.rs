@@ -46,7 +46,8 @@ pub(super) async fn see(write: &mut Write, item: usize, row: Sighting) -> Result
     let device = sql(text::SEE_DEVICE)
         .bind(row.device.to_vec())
         .bind(row.under.to_vec())
-        .bind(row.seen.0);
+        .bind(row.seen.0)
+        .bind(row.batch);
     write.execute(device).await?;
     let key = by_tenant(text::SEE_KEY, row.tenant)
         .bind(row.key.0)

@@ -40,6 +40,8 @@ on_both! {
     certificates_are_walked_in_the_order_of_their_ends
     submitted_orders_wait_for_one_node
     a_device_is_shared_once_a_second_tenant_has_it
+    a_batch_is_for_the_operator_alone
+    a_tenant_with_many_keys_in_a_device_hides_no_other
     a_device_of_two_tenants_at_one_moment_is_shared
     shared_devices_are_walked_in_order
     evidence_is_kept_to_the_byte_and_replaced
